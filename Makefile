@@ -1,0 +1,82 @@
+# The two commands are `make demo` and `make test`; everything else is for those who change the code.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The tools are pinned here and installed through the Go module proxy into bin/tools: never in go.mod, never @latest.
+GOLANGCI_LINT_VERSION := v2.15.0
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BINARY   := $(CURDIR)/bin/cdc-sidecar
+RACE     := $(CURDIR)/bin/cdc-sidecar-race
+LINT     := $(CURDIR)/bin/tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
+# The version comes from the linker, so that a checkout owned by somebody else (CI, containers) builds too.
+BUILD    := go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+
+# Test binaries and `go run` are executed where they are built; /tmp may be mounted noexec.
+export GOTMPDIR := $(CURDIR)/bin/tmp
+
+# One package at a time: each starts real servers, and two cores do not carry three times three of them.
+# The time-out is per package and only ends a hang: the whole short run is meant to take 12 minutes.
+ifeq ($(FULL),1)
+export CDC_FULL := 1
+TEST_TIMEOUT := 120m
+else
+TEST_TIMEOUT := 25m
+endif
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: $(GOTMPDIR) ## Build bin/cdc-sidecar: static, for this machine's platform
+	@scripts/prerequisites go
+	CGO_ENABLED=0 $(BUILD) -o $(BINARY) ./cmd/cdc-sidecar
+
+.PHONY: build-race
+build-race: $(GOTMPDIR)
+	@scripts/prerequisites go cc
+	CGO_ENABLED=1 go build -race -trimpath -buildvcs=false -o $(RACE) ./cmd/cdc-sidecar
+
+.PHONY: demo
+demo: ## One head and two branches converge before your eyes (HEADLESS=1 ends by itself)
+	@scripts/prerequisites go postgres mariadb rabbitmq
+	@$(MAKE) --no-print-directory build
+	$(BINARY) demo
+
+.PHONY: test
+test: ## Every test, on real servers (FULL=1 for the large sizes)
+	@scripts/prerequisites go cc postgres mariadb rabbitmq
+	@$(MAKE) --no-print-directory build build-race
+	CGO_ENABLED=1 CDC_PLAIN_BINARY=$(BINARY) CDC_RACE_BINARY=$(RACE) \
+		go test -race -p 1 -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: bench
+bench: $(GOTMPDIR) ## Go benchmarks of all rooms
+	@scripts/prerequisites go postgres mariadb rabbitmq
+	go test -p 1 -run '^$$' -bench . -benchmem -timeout $(TEST_TIMEOUT) ./...
+
+# The linter's formatters contain gofmt's rules and its govet most of go vet's; vet itself adds the rest.
+.PHONY: lint
+lint: $(LINT) ## Linter, import walls, formatting, Kubernetes manifests
+	$(LINT) run
+	go vet ./...
+	scripts/kustomize build deploy/kubernetes/head-office >/dev/null
+	scripts/kustomize build deploy/kubernetes/branch-office >/dev/null
+
+.PHONY: format
+format: $(LINT) ## Rewrite the sources as the linter wants them
+	$(LINT) fmt
+
+.PHONY: clean
+clean: ## Remove bin/
+	rm -rf bin
+
+$(GOTMPDIR):
+	@mkdir -p $@
+
+$(LINT): | $(GOTMPDIR)
+	@scripts/prerequisites go
+	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv $(@D)/golangci-lint $@
