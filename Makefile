@@ -17,6 +17,7 @@ BUILD    := go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$
 export GOTMPDIR := $(CURDIR)/bin/tmp
 
 # One package at a time: each starts real servers, and two cores do not carry three times three of them.
+# Never from Go's cache: it does not see the servers and the binaries that a test runs.
 # The time-out is per package and only ends a hang: the whole short run is meant to take 12 minutes.
 ifeq ($(FULL),1)
 export CDC_FULL := 1
@@ -50,7 +51,7 @@ test: ## Every test, on real servers (FULL=1 for the large sizes)
 	@scripts/prerequisites go cc postgres mariadb rabbitmq
 	@$(MAKE) --no-print-directory build build-race
 	CGO_ENABLED=1 CDC_PLAIN_BINARY=$(BINARY) CDC_RACE_BINARY=$(RACE) \
-		go test -race -p 1 -timeout $(TEST_TIMEOUT) ./...
+		go test -race -count 1 -p 1 -timeout $(TEST_TIMEOUT) ./...
 
 .PHONY: bench
 bench: $(GOTMPDIR) ## Go benchmarks of all rooms
