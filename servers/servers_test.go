@@ -98,7 +98,7 @@ func TestRabbitMQKeepsData(t *testing.T) {
 		confirmation := must(channel.PublishWithDeferredConfirm("", "kept", true, false,
 			amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte{byte(round)}}))
 		if acked, err := confirmation.WaitContext(t.Context()); err != nil || !acked {
-			t.Fatalf("not confirmed: %v", err)
+			t.Fatalf("round %d: not confirmed: %v", round, err)
 		}
 		for want := 1; want <= round; want++ {
 			message, ok, err := channel.Get("kept", false) // unacknowledged, so it comes back for the next round
@@ -115,7 +115,10 @@ func TestRabbitMQKeepsData(t *testing.T) {
 	}
 }
 
-// restarts calls use, kills and starts the server, calls use, stops and starts it, and calls use for the third time.
+// restarts calls use, stops and starts the server, calls use, kills and starts it, and calls use for the third time.
+//
+// The orderly stop comes first because RabbitMQ writes the registration of a new quorum queue some seconds after it is
+// declared: killed before that, the queue comes back empty and without a leader, and never confirms anything again.
 func restarts(t *testing.T, server interface {
 	Start(context.Context) error
 	Stop(context.Context) error
@@ -127,18 +130,24 @@ func restarts(t *testing.T, server interface {
 	t.Helper()
 	port, pid := server.Port(), server.Pid()
 	use(1)
-	if err := server.Kill(); err != nil {
+	if err := server.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if server.Pid() != 0 || alive(pid) {
-		t.Fatal("runs after Kill")
+		t.Fatal("runs after Stop")
 	}
 	if err := server.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	use(2)
-	if err := server.Stop(t.Context()); err != nil {
+	if pid = server.Pid(); pid == 0 {
+		t.Fatal("runs without a process")
+	}
+	if err := server.Kill(); err != nil {
 		t.Fatal(err)
+	}
+	if server.Pid() != 0 || alive(pid) {
+		t.Fatal("runs after Kill")
 	}
 	if err := server.Start(t.Context()); err != nil {
 		t.Fatal(err)
