@@ -1,0 +1,273 @@
+package admin
+
+import (
+	"time"
+
+	"cdc-sidecar/schema"
+)
+
+// State is how a sidecar is doing, in one word.
+type State string
+
+// The states. Degraded still captures: something else (broker, peer, apply) does not move. Blocked does not capture and
+// will not until somebody decides (a BrokenError).
+const (
+	Starting State = "starting"
+	Running  State = "running"
+	Degraded State = "degraded"
+	Blocked  State = "blocked"
+	Stopped  State = "stopped"
+)
+
+// Status is everything there is to know of a running sidecar at one moment. The status verb, the API, the console and
+// the metrics show this and nothing else, so they never contradict each other. Counters count from the process' start.
+type Status struct {
+	Office  schema.Office `json:"office"`
+	Role    schema.Role   `json:"role"`
+	Engine  schema.Engine `json:"engine"`
+	Version string        `json:"version"` // of the program
+	State   State         `json:"state"`
+	Ready   bool          `json:"ready"` // local changes are captured, whatever broker and head do
+	Since   time.Time     `json:"since"` // of State
+	Started time.Time     `json:"started"`
+
+	Corridors []Corridor `json:"corridors"`
+	Journal   Journal    `json:"journal"`
+	Capture   Capture    `json:"capture"`
+	Broker    Broker     `json:"broker"`
+	Peers     []Peer     `json:"peers"` // at the head: every member; at a branch: the head
+	Apply     Apply      `json:"apply"`
+
+	// RetentionDeadline is when the database's log would lose its place in our reading if nothing changed; zero while
+	// nothing threatens.
+	RetentionDeadline time.Time `json:"retention_deadline,omitzero"`
+
+	Notices  []string         `json:"notices"`  // what an operator should know and need not mend now
+	Findings []schema.Finding `json:"findings"` // doctor's, as far as the running sidecar met them
+}
+
+// CorridorName is one of the three ways that data goes, each started again by the supervisor when it ends.
+type CorridorName string
+
+// The corridors.
+const (
+	CaptureCorridor CorridorName = "capture" // database log → journal
+	ShipCorridor    CorridorName = "ship"    // journal → broker
+	ReceiveCorridor CorridorName = "receive" // broker → database
+)
+
+// CorridorState says what a corridor does now.
+type CorridorState string
+
+// The corridor states. Waiting is for something that is unreachable or held by another process, and is tried again.
+const (
+	CorridorStarting CorridorState = "starting"
+	CorridorRunning  CorridorState = "running"
+	CorridorWaiting  CorridorState = "waiting"
+	CorridorBlocked  CorridorState = "blocked"
+	CorridorStopped  CorridorState = "stopped"
+)
+
+// Corridor is one corridor's state.
+type Corridor struct {
+	Name     CorridorName  `json:"name"`
+	State    CorridorState `json:"state"`
+	Since    time.Time     `json:"since"`
+	Error    string        `json:"error,omitempty"` // the last one, while State is not running
+	Attempts uint64        `json:"attempts"`        // starts since it last ran
+	Restarts uint64        `json:"restarts"`        // since the process' start
+}
+
+// Journal is the outbox: what is between First and Last is still held, what is behind Published was not sent yet.
+type Journal struct {
+	Epoch     uint64 `json:"epoch"`
+	First     uint64 `json:"first"`
+	Last      uint64 `json:"last"`
+	Published uint64 `json:"published"` // the last seq that the broker confirmed
+	Released  uint64 `json:"released"`  // the last seq that every member has applied
+	Bytes     int64  `json:"bytes"`     // on disk
+	Budget    int64  `json:"budget"`
+	Source    string `json:"source"` // where capture starts again: LSN, GTID set
+}
+
+// Held is how many transactions the journal holds.
+func (j Journal) Held() uint64 {
+	if j.Last == 0 || j.Last < j.First {
+		return 0
+	}
+	return j.Last - j.First + 1
+}
+
+// Unsent is how many transactions wait for the broker.
+func (j Journal) Unsent() uint64 {
+	if j.Last < j.Published {
+		return 0
+	}
+	return j.Last - j.Published
+}
+
+// Changes counts changes by operation.
+type Changes struct {
+	Insert   uint64 `json:"insert"`
+	Update   uint64 `json:"update"`
+	Delete   uint64 `json:"delete"`
+	Truncate uint64 `json:"truncate"`
+}
+
+// Capture is what was read from the office's own log.
+type Capture struct {
+	Transactions uint64    `json:"transactions"`
+	Changes      Changes   `json:"changes"`
+	LagSeconds   float64   `json:"lag_seconds"` // between commit in the database and arrival in the journal, of the last one
+	LastCommit   time.Time `json:"last_commit,omitzero"`
+}
+
+// Broker is the connection to RabbitMQ.
+type Broker struct {
+	Connected     bool   `json:"connected"`
+	Blocked       string `json:"blocked,omitempty"` // the broker's reason why it takes nothing now
+	Published     uint64 `json:"published"`         // messages confirmed
+	Bytes         uint64 `json:"bytes"`             // of their bodies
+	Returned      uint64 `json:"returned"`          // messages that no queue wanted
+	Received      uint64 `json:"received"`
+	ReceivedBytes uint64 `json:"received_bytes"`
+	Quarantined   uint64 `json:"quarantined"` // messages that are not ours at all, passed by
+}
+
+// PeerState is how another office stands with this one.
+type PeerState string
+
+// The peer states. Silent has not been heard for a while, which is no fault; gap waits for a resend; halted met data that
+// it cannot apply; expired stayed away longer than the journal reaches, and needs_join is what it then says of itself.
+const (
+	PeerActive    PeerState = "active"
+	PeerSilent    PeerState = "silent"
+	PeerGap       PeerState = "gap"
+	PeerHalted    PeerState = "halted"
+	PeerExpired   PeerState = "expired"
+	PeerNeedsJoin PeerState = "needs_join"
+)
+
+// Position is a schema.Position as the API writes it; Position(p) converts.
+type Position struct {
+	Epoch uint64 `json:"epoch"`
+	Seq   uint64 `json:"seq"`
+}
+
+// Peer is another office, seen from this one.
+type Peer struct {
+	Office         schema.Office `json:"office"`
+	Role           schema.Role   `json:"role"`
+	Engine         schema.Engine `json:"engine,omitempty"`
+	State          PeerState     `json:"state"`
+	Progress       Position      `json:"progress"`       // how far its stream is applied here
+	Acknowledged   Position      `json:"acknowledged"`   // how far our stream is known to be applied there
+	Unacknowledged uint64        `json:"unacknowledged"` // our transactions that it has not reported as applied
+	LastHeard      time.Time     `json:"last_heard,omitzero"`
+	LastApplied    time.Time     `json:"last_applied,omitzero"` // commit time at the origin of its last transaction applied here
+	Halted         *Halt         `json:"halted,omitempty"`
+}
+
+// Halt says why a peer's stream stands still: a schema.RejectedError, in parts.
+type Halt struct {
+	Table    string   `json:"table"`
+	Key      string   `json:"key,omitempty"`
+	Column   string   `json:"column,omitempty"`
+	Position Position `json:"position"`
+	Cause    string   `json:"cause"`
+	Remedy   string   `json:"remedy,omitempty"`
+}
+
+// HaltOf takes a rejection apart.
+func HaltOf(e *schema.RejectedError) *Halt {
+	h := &Halt{Table: e.Table.String(), Key: e.Key, Column: e.Column, Position: Position(e.At), Remedy: e.Remedy}
+	if e.Cause != nil {
+		h.Cause = e.Cause.Error()
+	}
+	return h
+}
+
+// String is the halt in a line, for status and readiness.
+func (h *Halt) String() string {
+	s := h.Table
+	if h.Column != "" {
+		s += "." + h.Column
+	}
+	if h.Key != "" {
+		s += " (" + h.Key + ")"
+	}
+	s += ": " + h.Cause
+	if h.Remedy != "" {
+		s += "; remedy: " + h.Remedy
+	}
+	return s
+}
+
+// Apply is what was written to the office's own database.
+type Apply struct {
+	Transactions uint64    `json:"transactions"`
+	Changes      Changes   `json:"changes"`
+	OwnReturned  uint64    `json:"own_returned"` // changes of this office that came back as acknowledgement: skipped
+	Repaired     uint64    `json:"repaired"`     // rows that were not as the change expected and are now
+	Duplicates   uint64    `json:"duplicates"`   // transactions that had been applied before: skipped
+	Gaps         uint64    `json:"gaps"`         // times that a stream had a hole, to be filled by a resend
+	LastApplied  time.Time `json:"last_applied,omitzero"`
+}
+
+// Reasons says, in lines for people, why the sidecar is not simply running; empty when it is.
+func (s Status) Reasons() []string {
+	reasons := []string{}
+	for _, c := range s.Corridors {
+		if c.State == CorridorRunning {
+			continue
+		}
+		line := string(c.Name) + " is " + string(c.State)
+		if c.Error != "" {
+			line += ": " + c.Error
+		}
+		reasons = append(reasons, line)
+	}
+	if s.Broker.Blocked != "" {
+		reasons = append(reasons, "the broker takes nothing now: "+s.Broker.Blocked)
+	}
+	for _, p := range s.Peers {
+		if line := p.reason(); line != "" {
+			reasons = append(reasons, line)
+		}
+	}
+	return reasons
+}
+
+// reason is what is wrong with the peer. A silent one is not: an office may be away for as long as the journal reaches.
+func (p Peer) reason() string {
+	office := "office " + string(p.Office)
+	switch {
+	case p.Halted != nil:
+		return office + " is halted: " + p.Halted.String()
+	case p.State == PeerGap:
+		return office + ": its stream has a hole; waiting for it to send again"
+	case p.State == PeerExpired:
+		return office + " stayed away longer than the journal reaches: it needs to join"
+	case p.State == PeerNeedsJoin:
+		return office + " no longer holds what this office lacks: this office needs to join"
+	default:
+		return ""
+	}
+}
+
+// filled has empty lists where s has none: JSON says [] and not null.
+func (s Status) filled() Status {
+	if s.Corridors == nil {
+		s.Corridors = []Corridor{}
+	}
+	if s.Peers == nil {
+		s.Peers = []Peer{}
+	}
+	if s.Notices == nil {
+		s.Notices = []string{}
+	}
+	if s.Findings == nil {
+		s.Findings = []schema.Finding{}
+	}
+	return s
+}

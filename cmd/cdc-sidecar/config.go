@@ -1,0 +1,125 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+
+	"cdc-sidecar/schema"
+)
+
+// The values of keys that the file leaves out.
+const (
+	defaultConfigPath = "cdc-sidecar.yaml"
+	defaultData       = "/var/lib/cdc-sidecar"
+	defaultAdmin      = "127.0.0.1:8350"
+	// 10 GiB holds weeks of a branch's changes and fits beside the database on a small office machine.
+	defaultJournalBudget = 10 << 30
+	// One message may have 1 MiB; a journal that cannot hold a few of them could not even ship a large transaction.
+	minJournalBudget = 16 << 20
+	// maxConfigBytes keeps a mistaken path (a dump, a device) from being read into memory.
+	maxConfigBytes = 4 << 20
+)
+
+// Config is the configuration, checked: everything that can be known without asking database or broker is right.
+type Config struct {
+	Path          string // of the file, as it was given
+	Office        schema.Office
+	Role          schema.Role
+	Database      schema.DSN
+	Broker        string // amqp:// or amqps:// URL, with the password: not for logs
+	Data          string // the journal's folder; it need not exist yet
+	Admin         string // host:port, or unix:/path
+	AdminToken    string // empty: none is asked for
+	JournalBudget int64  // bytes that the journal may take on disk before absent offices are given up
+	LogLevel      slog.Level
+	LogFormat     LogFormat
+	Tables        []TableEntry // as written; ask Rule, Sends and Receives
+	Notices       []string     // what was accepted and has no effect, for the log and for status
+}
+
+// LogFormat is the form of a log line.
+type LogFormat string
+
+// The log formats: text is coloured on a terminal.
+const (
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+// configError is everything that is wrong with the configuration, one problem a line; exit code 2.
+type configError struct{ problems []string }
+
+func (e *configError) Error() string { return strings.Join(e.problems, "\n") }
+
+// LoadConfig reads the file at path, expands variables, lets CDC_… variables override, and checks the outcome. Its errors
+// are of type *configError, name file and line (or the variable), and never repeat a password.
+func LoadConfig(path string) (Config, error) { return loadConfig(path, os.LookupEnv) }
+
+func loadConfig(path string, env environment) (Config, error) {
+	text, err := readConfig(path)
+	if err != nil {
+		return Config{}, &configError{[]string{err.Error()}}
+	}
+	d := parseDocument(path, text, env)
+	d.override()
+	c := d.config()
+	if len(d.problems) > 0 {
+		return Config{}, &configError{d.sorted()}
+	}
+	return c, nil
+}
+
+func readConfig(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s: there is no such configuration file; name yours with --config or CDC_CONFIG", path)
+	case err != nil:
+		return nil, fmt.Errorf("configuration file: %w", err)
+	case info.IsDir() || info.Size() > maxConfigBytes:
+		return nil, fmt.Errorf("%s: not a configuration file (a folder, or larger than %d bytes)", path, maxConfigBytes)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration file: %w", err)
+	}
+	return text, nil
+}
+
+// Rule is what the tables entries say of a table: of those that match, the last wins, key by key.
+func (c *Config) Rule(n schema.TableName) Rule {
+	own := n.Schema
+	if own == "" {
+		own = c.Database.DefaultSchema()
+	}
+	rule := Rule{Flow: FlowBoth, Conflict: Conflict{Policy: "latest"}}
+	for i := range c.Tables {
+		e := &c.Tables[i]
+		if !e.matches(own, n.Name) {
+			continue
+		}
+		if e.Flow != "" {
+			rule.Flow = e.Flow
+		}
+		if e.Conflict.Policy != "" {
+			rule.Conflict = e.Conflict
+		}
+	}
+	return rule
+}
+
+// Sends reports whether this office's changes of the table go out.
+func (c *Config) Sends(n schema.TableName) bool {
+	f := c.Rule(n).Flow
+	return f == FlowBoth || f == FlowSend
+}
+
+// Receives reports whether other offices' changes of the table come in.
+func (c *Config) Receives(n schema.TableName) bool {
+	f := c.Rule(n).Flow
+	return f == FlowBoth || f == FlowReceive
+}

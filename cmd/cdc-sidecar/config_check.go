@@ -1,0 +1,180 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"cdc-sidecar/schema"
+)
+
+// maxSocketPath is what a unix socket's address can hold on Linux, without the closing zero.
+const maxSocketPath = 107
+
+// config checks the settings, one method each; what is wrong is noted in d.problems.
+func (d *document) config() Config {
+	c := Config{Path: d.path, Tables: d.tables, Data: defaultData, Admin: defaultAdmin, JournalBudget: defaultJournalBudget, LogFormat: LogText}
+	check := func(key string, required bool, use func(text string) error) {
+		s, there := d.settings[key]
+		switch {
+		case there:
+			d.use(key, s, use)
+		case required && !d.mentioned(key):
+			d.fail(0, "%s is missing%s", key, orVariable(key))
+		}
+	}
+	check("office", true, func(s string) (err error) { c.Office, err = schema.ParseOffice(s); return err })
+	check("role", true, func(s string) (err error) { c.Role, err = parseRole(s); return err })
+	check("database", true, func(s string) (err error) { c.Database, err = schema.ParseDSN(s); return err })
+	check("broker", true, func(s string) error { c.Broker = s; return checkBroker(s) })
+	check("data", false, func(s string) error { c.Data = filepath.Clean(s); return nil })
+	check("admin_token", false, func(s string) error { c.AdminToken = s; return checkToken(s) })
+	check("admin", false, func(s string) error { c.Admin = s; return checkAdmin(s, c.AdminToken != "") })
+	check("sync", false, checkSync)
+	check("journal.budget", false, func(s string) (err error) { c.JournalBudget, err = parseBudget(s); return err })
+	check("log.level", false, func(s string) (err error) { c.LogLevel, err = parseLevel(s); return err })
+	check("log.format", false, func(s string) (err error) { c.LogFormat, err = parseFormat(s); return err })
+	c.Notices = conflictNotices(&c)
+	return c
+}
+
+func (d *document) use(key string, s setting, use func(string) error) {
+	err := use(s.text)
+	switch {
+	case err == nil:
+	case s.line > 0:
+		d.fail(s.line, "%s: %v", key, err)
+	default:
+		d.fail(0, "%s: %s: %v", s.from, key, err)
+	}
+}
+
+// mentioned reports whether a problem with the key's own value is already noted: then it is not missing as well.
+func (d *document) mentioned(key string) bool {
+	for _, p := range d.problems {
+		if strings.HasPrefix(p.text, key+":") || strings.HasPrefix(p.text, "CDC_"+strings.ToUpper(key)) || strings.HasPrefix(p.text, "not YAML") {
+			return true
+		}
+	}
+	return false
+}
+
+func orVariable(key string) string {
+	for _, o := range overrides {
+		if o.key == key {
+			return " (the key here, or the variable " + o.variable + ")"
+		}
+	}
+	return ""
+}
+
+func parseRole(s string) (schema.Role, error) {
+	switch role := schema.Role(s); role {
+	case schema.Head, schema.Branch:
+		return role, nil
+	default:
+		return "", fmt.Errorf("%q: want head or branch", s)
+	}
+}
+
+// checkBroker keeps the URL out of its errors: it has the password.
+func checkBroker(s string) error {
+	u, err := url.Parse(s)
+	if err != nil {
+		return fmt.Errorf("not a URL (is a special character of the password not percent-encoded?)")
+	}
+	if u.Scheme != "amqp" && u.Scheme != "amqps" {
+		return fmt.Errorf("scheme %q, want amqp:// or amqps://", u.Scheme)
+	}
+	if u.Hostname() == "" {
+		return fmt.Errorf("want %s://user:password@host:port/vhost", u.Scheme)
+	}
+	return nil
+}
+
+func checkToken(s string) error {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c >= 0x7f {
+			return fmt.Errorf("want printable ASCII without spaces: it travels in a header")
+		}
+	}
+	return nil
+}
+
+// checkAdmin lets only loopback and unix sockets go without a token.
+func checkAdmin(s string, token bool) error {
+	if path, unix := strings.CutPrefix(s, "unix:"); unix {
+		if !filepath.IsAbs(path) || len(path) > maxSocketPath {
+			return fmt.Errorf("%q: want unix:/absolute/path of at most %d characters", s, maxSocketPath)
+		}
+		return nil
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return fmt.Errorf("%q: want host:port or unix:/path", s)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%q: want a port from 1 to 65535, so that the other verbs find it", s)
+	}
+	ip := net.ParseIP(host)
+	if host == "localhost" || (ip != nil && ip.IsLoopback()) || token {
+		return nil
+	}
+	return fmt.Errorf("%q is reachable from other machines: set admin_token (or CDC_ADMIN_TOKEN_FILE), or use 127.0.0.1:port or unix:/path", s)
+}
+
+var cronPattern = regexp.MustCompile(`^(@[a-z]+( \S+)?|\S+( \S+){4})$`)
+
+func checkSync(s string) error {
+	switch {
+	case s == "realtime":
+		return nil
+	case s == "manual" || cronPattern.MatchString(s):
+		return fmt.Errorf("%q is not in this version yet; use realtime", s)
+	default:
+		return fmt.Errorf("%q: want realtime (manual and cron schedules are not in this version yet)", s)
+	}
+}
+
+func parseLevel(s string) (level slog.Level, err error) {
+	switch strings.ToLower(s) {
+	case "debug", "info", "warn", "error":
+		return level, level.UnmarshalText([]byte(s))
+	default:
+		return 0, fmt.Errorf("%q: want debug, info, warn or error", s)
+	}
+}
+
+func parseFormat(s string) (LogFormat, error) {
+	switch f := LogFormat(s); f {
+	case LogText, LogJSON:
+		return f, nil
+	default:
+		return "", fmt.Errorf("%q: want text or json", s)
+	}
+}
+
+var budgetPattern = regexp.MustCompile(`^([0-9]{1,12}) ?(MiB|GiB|TiB|MB|GB|TB)$`)
+
+var budgetUnits = map[string]int64{"MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "MB": 1e6, "GB": 1e9, "TB": 1e12}
+
+func parseBudget(s string) (int64, error) {
+	part := budgetPattern.FindStringSubmatch(s)
+	if part == nil {
+		return 0, fmt.Errorf("%q: want a number and a unit (MiB, GiB, TiB), like 10GiB", s)
+	}
+	n, err := strconv.ParseInt(part[1], 10, 64)
+	unit := budgetUnits[part[2]]
+	if err != nil || n > (1<<62)/unit {
+		return 0, fmt.Errorf("%q is more than any disk has", s)
+	}
+	if n*unit < minJournalBudget {
+		return 0, fmt.Errorf("%q: want at least %d MiB", s, minJournalBudget>>20)
+	}
+	return n * unit, nil
+}

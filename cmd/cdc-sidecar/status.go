@@ -1,0 +1,127 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cdc-sidecar/admin"
+)
+
+// watchEvery is how often status --watch looks: a person's eye follows no faster, and one look costs next to nothing.
+const watchEvery = 2 * time.Second
+
+func (p *program) newStatusCommand() *cobra.Command {
+	var watch bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Every office at a glance, as the running sidecar sees it",
+		Example: "  cdc-sidecar status\n" +
+			"  cdc-sidecar status --watch\n" +
+			"  cdc-sidecar status --json | jq .result.peers",
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if watch && p.json {
+				return &usageError{fmt.Errorf("--json prints one object and --watch has no end: want one of them")}
+			}
+			c, err := LoadConfig(p.configPath)
+			if err != nil {
+				return err
+			}
+			if watch {
+				return p.watchStatus(cmd, newClient(c))
+			}
+			return p.showStatus(cmd, newClient(c), "")
+		},
+	}
+	cmd.Flags().BoolVar(&watch, "watch", false, "show it again every 2 seconds, until interrupted")
+	return cmd
+}
+
+func (p *program) showStatus(cmd *cobra.Command, c *client, before string) error {
+	var s admin.Status
+	if err := c.call(cmd.Context(), http.MethodGet, "/api/v1/status", &s); err != nil {
+		return err
+	}
+	return p.report(cmd, answer{
+		Text:    before + statusText(s, time.Now()),
+		Summary: map[string]any{"state": s.State, "unsent": s.Journal.Unsent(), "reasons": s.Reasons()},
+		Result:  s,
+	})
+}
+
+// watchStatus goes on while the sidecar is away too: that is when one looks.
+func (p *program) watchStatus(cmd *cobra.Command, c *client) error {
+	clear := ""
+	if isTerminal(p.Out) {
+		clear = "\x1b[H\x1b[2J"
+	}
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		if err := p.showStatus(cmd, c, clear); err != nil && cmd.Context().Err() == nil {
+			fmt.Fprintf(p.Out, "%s%v\n", clear, err)
+		}
+		select {
+		case <-cmd.Context().Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// statusText is the table of this office and its peers, then one line for each thing that is not as it should be.
+func statusText(s admin.Status, now time.Time) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "OFFICE\tROLE\tSTATE\tCAPTURE LAG\tUNSENT\tLAST APPLIED\tLAST HEARD\tTIME LEFT")
+	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", s.Office, roleAndEngine(string(s.Role), string(s.Engine)), s.State,
+		captureLag(s.Capture), s.Journal.Unsent(), ago(s.Apply.LastApplied, now), "(this one)", left(s.RetentionDeadline, now))
+	for _, p := range s.Peers {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", p.Office, roleAndEngine(string(p.Role), string(p.Engine)), p.State,
+			"-", p.Unacknowledged, ago(p.LastApplied, now), ago(p.LastHeard, now), "-")
+	}
+	_ = w.Flush() // into memory
+	fmt.Fprintf(&b, "journal %s of %s, transactions %d to %d, sent to %d, applied everywhere to %d; program %s\n",
+		size(s.Journal.Bytes), size(s.Journal.Budget), s.Journal.First, s.Journal.Last, s.Journal.Published, s.Journal.Released, s.Version)
+	for _, reason := range s.Reasons() {
+		fmt.Fprintf(&b, "! %s\n", reason)
+	}
+	for _, f := range s.Findings {
+		fmt.Fprintf(&b, "! %s\n", f.Message)
+	}
+	for _, notice := range s.Notices {
+		fmt.Fprintf(&b, "note: %s\n", notice)
+	}
+	return b.String()
+}
+
+func roleAndEngine(role, engine string) string {
+	if engine == "" {
+		return role
+	}
+	return role + " " + engine
+}
+
+func captureLag(c admin.Capture) string {
+	if c.LastCommit.IsZero() {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f s", c.LagSeconds)
+}
+
+// left is how long it takes until the database's log loses our place; a dash while nothing threatens.
+func left(deadline, now time.Time) string {
+	switch {
+	case deadline.IsZero():
+		return "-"
+	case deadline.Before(now):
+		return "over"
+	default:
+		return span(deadline.Sub(now))
+	}
+}
