@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sys/unix"
 )
 
 // Postgres is one Postgres server with logical decoding; its superuser postgres needs no password.
@@ -90,6 +93,46 @@ func (p *Postgres) dropSlots(ctx context.Context, database string) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// Kill is a crash: SIGKILL for every process of the server. It returns when all of them are gone.
+func (p *Postgres) Kill() error {
+	if err := p.server.Kill(); err != nil {
+		return err
+	}
+	if err := p.removeSegment(); err != nil {
+		return fmt.Errorf("kill %s: remove its shared memory: %w", p.name, err)
+	}
+	return nil
+}
+
+// removeSegment removes the System V segment that a killed Postgres leaves behind. The next start would do so, but there
+// may be none, and the machine has a limited number of them. Its id is in the seventh line of the lock file: "key id".
+func (p *Postgres) removeSegment() error {
+	text, err := os.ReadFile(filepath.Join(p.dir(), "data/postmaster.pid"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // it did not run
+	}
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(string(text), "\n")
+	if len(lines) < 7 {
+		return nil // killed before it had a segment
+	}
+	var key uint64 // a signed 32-bit number, printed as an unsigned long
+	var id int
+	if _, err := fmt.Sscan(lines[6], &key, &id); err != nil {
+		return nil // the same: the line is filled last
+	}
+	var segment unix.SysvShmDesc
+	if _, err := unix.SysvShmCtl(id, unix.IPC_STAT, &segment); err != nil || segment.Perm.Key != int32(key) || segment.Nattch > 0 {
+		return nil // it is gone, or the id is another's by now
+	}
+	if _, err := unix.SysvShmCtl(id, unix.IPC_RMID, nil); err != nil {
+		return err
+	}
+	return nil
 }
 
 func (p *Postgres) exec(ctx context.Context, database, statement string) error {

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -121,7 +122,7 @@ func (s *server) Pid() int {
 // Port is the server's TCP port on 127.0.0.1; of an external server it is the port of its URL, 0 when that has none.
 func (s *server) Port() int {
 	if s.external != nil {
-		number, _ := net.LookupPort("tcp", s.external.Port())
+		number, _ := strconv.Atoi(s.external.Port()) // a number, for url.Parse accepts no other
 		return number
 	}
 	return s.ports[0].number

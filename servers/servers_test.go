@@ -27,7 +27,10 @@ var shared = servers.Shared{Spec: servers.Spec{Postgres: 1, MariaDB: 1, RabbitMQ
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) != "" {
-		os.Exit(child())
+		if err := child(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(1)
 	}
 	goleak.VerifyTestMain(shared.Main(m))
 }
@@ -251,19 +254,17 @@ type report struct {
 }
 
 // child starts servers, says where, and waits to be killed.
-func child() int {
+func child() error {
 	set, err := servers.Start(context.Background(), servers.Spec{Postgres: 1, MariaDB: 1, RabbitMQ: 1, Dir: os.Getenv(childVariable)})
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return err
 	}
-	log := set.Postgres[0].Log()
 	r := report{
-		Folder: strings.TrimSuffix(log, "/postgres1/log"),
+		Folder: strings.TrimSuffix(set.Postgres[0].Log(), "/postgres1/log"),
 		Pids:   []int{set.Postgres[0].Pid(), set.MariaDB[0].Pid(), set.RabbitMQ[0].Pid()},
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
-		return 1
+		return err
 	}
 	select {}
 }
