@@ -122,8 +122,7 @@ func (s *session) absent(check, what string, attempt func() error) schema.Findin
 func (s *session) checkQueue() []schema.Finding {
 	const check = "broker.queue"
 	name := Queue(s.cfg.Office)
-	var queue amqp.Queue
-	err := s.inspect(name, &queue)
+	err := s.inspect(name)
 	if replied(err, amqp.NotFound) {
 		return []schema.Finding{s.absent(check, "queue "+name, func() error {
 			arguments := s.cfg.arguments()
@@ -137,15 +136,7 @@ func (s *session) checkQueue() []schema.Finding {
 	if err != nil {
 		return []schema.Finding{failed(check, s.cfg.explain("look for queue "+name, err))}
 	}
-	findings := []schema.Finding{s.checkArguments(name), s.checkConsume(name)}
-	if queue.Consumers > 1 {
-		findings = append(findings, schema.Finding{
-			Check: "broker.consumers", Severity: schema.Warning,
-			Message: fmt.Sprintf("queue %s has %d consumers", name, queue.Consumers),
-			Cause:   "a second sidecar of this office waits, or a dead session of it is not yet noticed",
-		})
-	}
-	return findings
+	return []schema.Finding{s.checkArguments(name), s.checkConsume(name)}
 }
 
 // checkArguments declares the queue again as it should be, which changes nothing of one that exists.

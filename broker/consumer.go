@@ -18,8 +18,8 @@ const (
 	batchBytes = 8 << 20
 	// tick is how often the handler is called when nothing arrives.
 	tick = time.Second
-	// lookEvery is how many idle ticks pass between two looks whether another consumer has the queue.
-	lookEvery = 5
+	// claimEvery is how many ticks pass between two attempts to become the office's one session.
+	claimEvery = 5
 )
 
 // Consumer is one session that consumes our office's queue.
@@ -28,8 +28,8 @@ type Consumer struct {
 	inbox     chan amqp.Delivery
 	cancelled chan string
 	pending   unsettled
-	active    bool // a delivery has come, so that the queue is ours
-	idle      int  // ticks without one
+	ticks     int
+	claimed   bool // the mark is ours, or we may not make one
 	elsewhere atomic.Bool
 }
 
@@ -42,6 +42,10 @@ func OpenConsumer(ctx context.Context, cfg Config) (*Consumer, error) {
 	defer context.AfterFunc(ctx, s.kill)()
 	c := &Consumer{session: s, inbox: make(chan amqp.Delivery, Prefetch), cancelled: make(chan string, 1)}
 	s.channel.NotifyCancel(c.cancelled)
+	if err := c.claim(); err != nil {
+		_ = s.close()
+		return nil, cfg.explain("mark the session", err)
+	}
 	// First the limit, then the subscription: the client library queues without bound whatever the broker sends.
 	err = s.channel.Qos(Prefetch, 0, false)
 	var deliveries <-chan amqp.Delivery
@@ -124,8 +128,6 @@ func (c *Consumer) loop(ctx context.Context, handle func(context.Context, []*Del
 
 // gather takes what is there, from this delivery on.
 func (c *Consumer) gather(d amqp.Delivery, batch []*Delivery) []*Delivery {
-	c.active, c.idle = true, 0
-	c.elsewhere.Store(false)
 	for bytes := 0; ; {
 		next := &Delivery{Body: d.Body, Key: d.RoutingKey, UserID: d.UserId, Redelivered: d.Redelivered, tag: d.DeliveryTag}
 		batch = append(batch, next)
@@ -158,25 +160,43 @@ func (c *Consumer) end() error {
 	return c.session.err
 }
 
-// look, while nothing arrives, asks the broker for what it does not tell by itself.
+// look sees to what the broker does not send by itself.
 func (c *Consumer) look() error {
 	if reason, blocked := c.session.gate.state(); blocked {
 		return c.session.end(fmt.Errorf("%w: %s", ErrBlocked, reason))
 	}
-	if c.idle++; c.active || c.idle%lookEvery != 0 {
+	if c.ticks++; c.claimed || c.ticks%claimEvery != 0 {
 		return nil
 	}
-	var queue amqp.Queue
-	if err := c.session.inspect(Queue(c.session.cfg.Office), &queue); err != nil {
-		return c.session.end(c.session.because("look at the queue", err))
+	if err := c.claim(); err != nil {
+		return c.session.end(c.session.because("mark the session", err))
 	}
-	c.elsewhere.Store(queue.Consumers > 1)
 	return nil
 }
 
-// ActiveElsewhere says that another consumer is subscribed to our queue and nothing has come to this one: most likely a
-// second sidecar of this office, or a session of our own that the broker has not yet found dead. It is a hint, some
-// seconds old.
+// claim makes the mark of an office's one consuming session: an empty queue that belongs to its connection and goes with
+// it. The broker does not tell a waiting consumer that it waits, nor how many there are, but it tells whose mark that is.
+func (c *Consumer) claim() error {
+	name := Queue(c.session.cfg.Office) + ".session"
+	err := c.session.ask(func(ch *amqp.Channel) error {
+		_, err := ch.QueueDeclare(name, false, false, true, false, amqp.Table{"x-queue-type": "classic"})
+		return err
+	})
+	if replied(err, amqp.ResourceLocked) {
+		c.elsewhere.Store(true)
+		return nil
+	}
+	c.elsewhere.Store(false)
+	c.claimed = err == nil || replied(err, amqp.AccessRefused)
+	if c.claimed {
+		return nil
+	}
+	return err
+}
+
+// ActiveElsewhere says that another session of our office is connected, so that nothing may come to this one: a second
+// sidecar, or a session of our own that the broker has not yet found dead. It is some seconds old, and always false where
+// our user may not make the mark by which it is known.
 func (c *Consumer) ActiveElsewhere() bool { return c.elsewhere.Load() }
 
 // Closed returns a channel that is closed when the session is over; Err then says why.

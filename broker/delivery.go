@@ -1,10 +1,6 @@
 package broker
 
-import (
-	"sync/atomic"
-
-	amqp "github.com/rabbitmq/amqp091-go"
-)
+import "sync/atomic"
 
 // Delivery is a message that the broker delivered and wants acknowledged.
 type Delivery struct {
@@ -24,9 +20,14 @@ func (d *Delivery) Settle() { d.settled.Store(true) }
 // unsettled are the deliveries of one session that are not acknowledged yet, in the order in which they came.
 type unsettled []*Delivery
 
+// acknowledger is an *amqp.Channel.
+type acknowledger interface {
+	Ack(tag uint64, multiple bool) error
+}
+
 // acknowledge acknowledges what has been settled: everything up to the first that was not with one message, the others one
 // by one.
-func (u *unsettled) acknowledge(channel *amqp.Channel) error {
+func (u *unsettled) acknowledge(channel acknowledger) error {
 	all := *u
 	done := 0
 	for done < len(all) && all[done].settled.Load() {

@@ -75,7 +75,7 @@ func (c Config) grant() string { return c.grantTo(c.User()) }
 
 func (c Config) grantTo(user string) string {
 	queue := strings.ReplaceAll(Queue(c.Office), ".", `\.`)
-	configure := `^(cdc\.(head|branch)|` + queue + `)$`
+	configure := `^(cdc\.(head|branch)|` + queue + `(\.session)?)$`
 	if c.Role == schema.Head {
 		configure = `^cdc\.`
 	}

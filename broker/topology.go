@@ -102,7 +102,7 @@ func (s *session) declareQueue() error {
 	})
 	switch {
 	case replied(err, amqp.AccessRefused):
-		passive := s.inspect(name, nil)
+		passive := s.inspect(name)
 		if replied(passive, amqp.NotFound) {
 			return s.missing("queue "+name, err)
 		}
@@ -131,13 +131,10 @@ func (s *session) missing(what string, cause error) error {
 	}
 }
 
-// inspect looks at a queue without touching it; its counts go to found unless that is nil.
-func (s *session) inspect(name string, found *amqp.Queue) error {
+// inspect looks whether a queue is there.
+func (s *session) inspect(name string) error {
 	return s.ask(func(ch *amqp.Channel) error {
-		q, err := ch.QueueDeclarePassive(name, true, false, false, false, nil)
-		if found != nil {
-			*found = q
-		}
+		_, err := ch.QueueDeclarePassive(name, true, false, false, false, nil)
 		return err
 	})
 }
