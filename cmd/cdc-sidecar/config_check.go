@@ -50,7 +50,7 @@ func (d *document) use(key string, s setting, use func(string) error) {
 	case s.line > 0:
 		d.fail(s.line, "%s: %v", key, err)
 	default:
-		d.fail(0, "%s: %s: %v", s.from, key, err)
+		d.fail(0, "%s: %v", s.from, err)
 	}
 }
 
