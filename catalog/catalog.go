@@ -1,0 +1,24 @@
+// Package catalog reads table definitions from a live database: what capture and apply need to know of a table besides
+// what the log says of it. It lies under both, so that the two agree on kinds, keys and names.
+package catalog
+
+import "cdc-sidecar/schema"
+
+// Table is a table as the database defines it at this moment.
+type Table struct {
+	*schema.Table
+	// OwnSchema is the schema as the database calls it (MySQL: the database), where TableName may have none.
+	OwnSchema string
+	// Unique are the unique keys besides Table.Key, as column indexes. Those over expressions or with a predicate are left
+	// out: they cannot be told by columns.
+	Unique [][]int
+	// ReplicaIdentity is Postgres' word for what its log has of an old row: default, nothing, full or index. Empty elsewhere.
+	ReplicaIdentity string
+	// StorageEngine is MySQL's InnoDB, MyISAM …; empty elsewhere.
+	StorageEngine string
+	Partitioned   bool
+	// Triggers are the names of the triggers that an application put on the table and that are switched on.
+	Triggers []string
+	// OID is Postgres' number of the table; zero elsewhere.
+	OID uint32
+}
