@@ -18,6 +18,7 @@ restore() {
   # postgresql-common keeps its own copy of the default, which our file has kept out.
   if [ ! -e "$cluster" ] && [ -e /usr/share/postgresql-common/createcluster.conf ]; then
     cp /usr/share/postgresql-common/createcluster.conf "$cluster"
+    rm -f "$cluster.ucf-dist"
   fi
 }
 trap restore EXIT
@@ -35,7 +36,14 @@ if [ ! -e "$cluster" ]; then
   echo 'create_main_cluster = false' >"$cluster"
 fi
 
+apt() {
+  apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"
+}
 if ! ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1; then
-  apt-get -q -o DPkg::Lock::Timeout=300 update
+  apt update
 fi
-apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install --no-install-recommends "$@"
+# Lists that are there may be so old that the mirror has none of their packages any more.
+apt install --no-install-recommends "$@" || {
+  apt update
+  apt install --no-install-recommends "$@"
+}

@@ -17,7 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Postgres is one Postgres server with logical decoding; its superuser postgres needs no password.
+// Postgres is one Postgres server with logical decoding; its superuser postgres needs no password,
+// every other role does.
 type Postgres struct {
 	*server
 	programs postgresPrograms
@@ -144,20 +145,30 @@ func (p *Postgres) exec(ctx context.Context, database, statement string) error {
 	return errors.Join(err, conn.Close(ctx))
 }
 
+// access lets the superuser in as it is, and everybody else with a password, so that tests can have it wrong.
+const access = `host all,replication postgres 127.0.0.1/32 trust
+host all,replication all 127.0.0.1/32 scram-sha-256
+`
+
 func (p *Postgres) prepare(ctx context.Context) error {
-	return p.host.runToEnd(ctx, program{
+	data := filepath.Join(p.dir(), "data")
+	if err := p.host.runToEnd(ctx, program{
 		dir: p.dir(), log: p.Log(),
 		args: []string{
-			p.programs.initdb, "-D", filepath.Join(p.dir(), "data"), "-U", "postgres", "-A", "trust",
+			p.programs.initdb, "-D", data, "-U", "postgres", "-A", "trust",
 			"-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions",
 		},
-	})
+	}); err != nil {
+		return err
+	}
+	return p.host.write(filepath.Join(p.dir(), "pg_hba.conf"), access)
 }
 
 func (p *Postgres) launch(ctx context.Context) ([]*process, error) {
 	args := []string{p.programs.postgres, "-D", filepath.Join(p.dir(), "data")}
 	settings := []string{
 		"listen_addresses=127.0.0.1", "port=" + strconv.Itoa(p.Port()),
+		"hba_file=" + filepath.Join(p.dir(), "pg_hba.conf"),
 		"unix_socket_directories=", // nobody asks for one, and its path might be too long
 		"wal_level=logical", "max_wal_senders=30", "max_replication_slots=30", "max_connections=200",
 		"shared_buffers=64MB",

@@ -63,6 +63,29 @@ func TestPostgresKeepsData(t *testing.T) {
 	})
 }
 
+func TestPostgresAsksOthersForPassword(t *testing.T) {
+	address := servers.NewDatabase(t, shared.Set(t).Postgres[0])
+	admin := must(pgx.Connect(t.Context(), address))
+	defer func() { _ = admin.Close(t.Context()) }()
+	if _, err := admin.Exec(t.Context(), "CREATE ROLE guest LOGIN REPLICATION PASSWORD 'right'"); err != nil {
+		t.Fatal(err)
+	}
+	for password, welcome := range map[string]bool{"right": true, "wrong": false} {
+		u := must(url.Parse(address))
+		u.User = url.UserPassword("guest", password)
+		conn, err := pgx.Connect(t.Context(), u.String())
+		if (err == nil) != welcome {
+			t.Errorf("password %s: %v", password, err)
+		}
+		if err == nil {
+			_ = conn.Close(t.Context())
+		}
+	}
+	if _, err := admin.Exec(t.Context(), "DROP ROLE guest"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMariaDBKeepsData(t *testing.T) {
 	m := shared.Set(t).MariaDB[0]
 	address := servers.NewDatabase(t, m)
