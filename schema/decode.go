@@ -446,7 +446,7 @@ func DecodeControl(b []byte) (Control, error) {
 			return decodeUints(body, &c.Marker.Seen.Epoch, &c.Marker.Seen.Seq, &c.Marker.After)
 		case 4:
 			c.Tail = &Tail{}
-			return decodeUints(body, &c.Tail.First, &c.Tail.Last)
+			return decodeUints(body, &c.Tail.First, &c.Tail.Last, &c.Tail.Answers)
 		case 5:
 			c.Resend = &Resend{}
 			return c.Resend.decode(body)

@@ -237,7 +237,7 @@ func AppendControl(b []byte, c *Control) []byte {
 		field = 3
 		e = appendUint(appendUint(appendUint(nil, 1, c.Marker.Seen.Epoch), 2, c.Marker.Seen.Seq), 3, c.Marker.After)
 	case c.Tail != nil:
-		field, e = 4, appendUint(appendUint(nil, 1, c.Tail.First), 2, c.Tail.Last)
+		field, e = 4, appendUint(appendUint(appendUint(nil, 1, c.Tail.First), 2, c.Tail.Last), 3, c.Tail.Answers)
 	case c.Resend != nil:
 		field = 5
 		e = appendUint(appendUint(appendText(nil, 1, string(c.Resend.To)), 2, c.Resend.Epoch), 3, c.Resend.From)

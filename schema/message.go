@@ -94,9 +94,11 @@ type Marker struct {
 	After uint64
 }
 
-// Tail says the last seq sent, so that a loss with no later traffic is noticed; First is the first still held.
+// Tail says the last seq sent, so that a loss with no later traffic is noticed; First is the first still held. Answers is
+// not zero behind a resend: the From that was asked for.
 type Tail struct {
 	First, Last uint64
+	Answers     uint64
 }
 
 // Resend asks an office to send its stream again from From on, as much as the asked finds right; a Tail follows.

@@ -1,0 +1,211 @@
+package peer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"cdc-sidecar/schema"
+)
+
+// control takes what an office says beside its stream.
+func (p *Peers) control(ctx context.Context, m *schema.Message) error {
+	c, err := schema.DecodeControl(m.Body)
+	if err != nil {
+		p.cfg.Log.Warn("a control message that cannot be read is passed by", "office", m.Sender, "cause", err)
+		return nil
+	}
+	p.count(func(n *Counts) { n.ControlReceived++ })
+	switch {
+	case c.Hello != nil && p.cfg.Role == schema.Head:
+		return p.hear(ctx, m, c.Hello)
+	case c.Welcome != nil && p.cfg.Role == schema.Branch && c.Welcome.To == p.cfg.Office:
+		return p.welcomed(ctx, m, c.Welcome)
+	}
+	from := p.sender(m)
+	if from == nil {
+		return nil
+	}
+	switch {
+	case c.Tail != nil:
+		p.tailed(from, m, c.Tail)
+	case c.Resend != nil:
+		p.asks(from, c.Resend)
+	case c.Marker != nil && p.cfg.Role == schema.Head:
+		return p.reports(from, m, c.Marker)
+	}
+	return nil
+}
+
+// hear takes a branch's hello at the head: it makes the branch a member, and is answered with what the head knows of it.
+func (p *Peers) hear(ctx context.Context, msg *schema.Message, h *schema.Hello) error {
+	now := time.Now()
+	p.mu.Lock()
+	from := p.member(msg.Sender)
+	fresh := !from.known || from.epoch != msg.Epoch || from.engine != h.Engine
+	if from.epoch != msg.Epoch {
+		from.join, from.held = false, ""
+	}
+	from.known, from.epoch, from.engine, from.heard = true, msg.Epoch, h.Engine, now
+	p.mu.Unlock()
+	if fresh {
+		if err := p.register.Save(ctx, p.record(from)); err != nil {
+			return err
+		}
+		p.cfg.Log.Info("an office is a member", "office", from.office, "epoch", msg.Epoch, "engine", h.Engine, "program", h.Program)
+	}
+	if err := p.enrol(ctx, from, msg, h); err != nil {
+		return err
+	}
+	first, last := p.outbox.Bounds()
+	p.judge(from, h, first)
+	p.tell(from.office, schema.Control{Welcome: &schema.Welcome{
+		To: from.office, Progress: from.progress, First: first, Last: last, Expired: from.join || from.expired, Program: p.cfg.Program,
+	}})
+	return nil
+}
+
+// enrol begins to apply the stream of a branch that is new to us, from its first transaction on.
+func (p *Peers) enrol(ctx context.Context, from *member, msg *schema.Message, h *schema.Hello) error {
+	switch {
+	case from.progress.Epoch == msg.Epoch:
+		return nil
+	case from.progress.Epoch != 0:
+		p.mustJoin(from, fmt.Sprintf("its journal is another one (epoch %d, %d was applied here): the old one was lost, or two sidecars use the name", msg.Epoch, from.progress.Epoch))
+		return nil
+	case h.First > 1:
+		p.mustJoin(from, fmt.Sprintf("its journal begins at %d and nothing of it was applied here", h.First))
+		return nil
+	}
+	begin := schema.Position{Epoch: msg.Epoch}
+	if err := p.applier.Begin(ctx, from.office, begin); err != nil {
+		return fmt.Errorf("begin the stream of %s: %w", from.office, err)
+	}
+	p.mu.Lock()
+	from.progress = begin
+	p.mu.Unlock()
+	return nil
+}
+
+// judge decides whether the branch can still follow our stream from where it stands.
+func (p *Peers) judge(from *member, h *schema.Hello, first uint64) {
+	pos := h.Progress
+	switch {
+	case pos.Epoch != 0 && pos.Epoch != p.outbox.Epoch():
+		p.mustJoin(from, fmt.Sprintf("it follows epoch %d of this office, whose journal is now %d", pos.Epoch, p.outbox.Epoch()))
+	case pos.Seq+1 < first:
+		p.mustJoin(from, fmt.Sprintf("it needs our stream from %d on, the journal begins at %d", pos.Seq+1, first))
+	}
+}
+
+// mustJoin marks an office whose stream, or whose view of ours, cannot be followed from here.
+func (p *Peers) mustJoin(from *member, why string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !from.join {
+		p.cfg.Log.Error("an office needs to join", "office", from.office, "cause", why,
+			"remedy", "make its tables equal to the head's, run `cdc-sidecar teardown` there and `cdc-sidecar offices remove` at the head, then start it anew")
+	}
+	from.join, from.held = true, why
+}
+
+// welcomed takes the head's answer at a branch.
+func (p *Peers) welcomed(ctx context.Context, msg *schema.Message, w *schema.Welcome) error {
+	p.mu.Lock()
+	from := p.members[msg.Sender]
+	if from == nil && len(p.members) > 0 {
+		p.mu.Unlock()
+		p.cfg.Log.Error("a second head answers: it is not listened to", "office", msg.Sender)
+		return nil
+	}
+	from = p.member(msg.Sender)
+	from.known, from.epoch, from.heard = true, msg.Epoch, time.Now()
+	p.mu.Unlock()
+	switch {
+	case w.Expired:
+		p.mustJoin(from, "the head says that its journal no longer reaches back to what this office needs")
+		return nil
+	case from.progress.Epoch == 0 && w.First > 1:
+		p.mustJoin(from, fmt.Sprintf("the head's journal begins at %d", w.First))
+		return nil
+	case from.progress.Epoch == 0:
+		begin := schema.Position{Epoch: msg.Epoch}
+		if err := p.applier.Begin(ctx, from.office, begin); err != nil {
+			return fmt.Errorf("begin the stream of %s: %w", from.office, err)
+		}
+		p.mu.Lock()
+		from.progress = begin
+		p.mu.Unlock()
+	case from.progress.Epoch != msg.Epoch:
+		p.mustJoin(from, fmt.Sprintf("the head's journal is a new one (epoch %d, %d was applied)", msg.Epoch, from.progress.Epoch))
+		return nil
+	}
+	p.mu.Lock()
+	if from.join {
+		from.join, from.held = false, ""
+	}
+	p.mu.Unlock()
+	if _, last := p.outbox.Bounds(); w.Progress.Epoch == p.outbox.Epoch() && w.Progress.Seq > last {
+		p.mustJoin(from, fmt.Sprintf("the head has applied this office's stream to %d, its journal ends at %d: it was set back", w.Progress.Seq, last))
+	}
+	return nil
+}
+
+// tailed compares what an office says it has sent with what we have: everything before the tail has arrived, or is lost.
+func (p *Peers) tailed(from *member, msg *schema.Message, t *schema.Tail) {
+	if from.progress.Epoch != msg.Epoch || from.progress.Epoch == 0 || from.join {
+		return
+	}
+	p.mu.Lock()
+	from.tail = t.Last
+	if t.Answers != 0 {
+		from.ask.open = false
+	}
+	have := from.progress.Seq
+	if have >= t.Last {
+		from.ask = ask{}
+	}
+	waits := from.halted != nil && time.Now().Before(from.retryAt)
+	p.mu.Unlock()
+	switch {
+	case have+1 < t.First:
+		p.mustJoin(from, fmt.Sprintf("its journal begins at %d, %d was applied here", t.First, have))
+	case have < t.Last && !waits:
+		p.gap(from, have)
+	}
+}
+
+// asks notes that an office wants our stream again.
+func (p *Peers) asks(from *member, r *schema.Resend) {
+	if r.To != p.cfg.Office || r.Epoch != p.outbox.Epoch() || r.From == 0 {
+		return
+	}
+	p.mu.Lock()
+	p.asked[p.toward(from.office)] = r.From
+	p.mu.Unlock()
+	p.nudge()
+}
+
+// reports takes a marker of an idle branch: it counts once we have processed what stood before it.
+func (p *Peers) reports(from *member, msg *schema.Message, k *schema.Marker) error {
+	p.mu.Lock()
+	if from.progress.Epoch != msg.Epoch {
+		p.mu.Unlock()
+		return nil
+	}
+	if k.After > from.progress.Seq {
+		from.marker = k
+		p.mu.Unlock()
+		return nil
+	}
+	p.reported(from, k.Seen)
+	p.mu.Unlock()
+	return p.release()
+}
+
+// reported raises what a branch has reported of our stream. The caller holds mu.
+func (p *Peers) reported(from *member, seen schema.Position) {
+	if seen.Epoch == p.outbox.Epoch() && from.reported.Less(seen) {
+		from.reported = seen
+	}
+}

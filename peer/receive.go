@@ -1,0 +1,399 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"cdc-sidecar/schema"
+)
+
+const (
+	// groupBytes and groupMessages bound what is decoded and held for one call of the applier.
+	groupBytes    = 8 << 20
+	groupMessages = 128
+)
+
+// group is a run of whole transactions of one sender, gathered for one call of the applier.
+type group struct {
+	from       *member
+	txs        []schema.Transaction
+	deliveries []Delivery
+	acked      []schema.Acknowledgement
+	bytes      int
+	last       uint64
+}
+
+// Receive takes one batch of deliveries, in order. It settles each delivery that is durable in our database, is a
+// duplicate, or is passed by; what it leaves unsettled is part of a transaction whose end has not come. An empty batch is
+// a tick. An error means that the session is over: Start comes before the next Receive.
+func (p *Peers) Receive(ctx context.Context, batch []Delivery) error {
+	var g group
+	for _, d := range batch {
+		m, err := p.open(d)
+		if err != nil {
+			if !p.passBy(d, &m, err) {
+				return err
+			}
+			continue
+		}
+		if m.Kind == schema.MessageControl {
+			if err := p.land(ctx, &g); err != nil {
+				return err
+			}
+			if err := p.control(ctx, &m); err != nil {
+				return err
+			}
+			d.Settle()
+			continue
+		}
+		if err := p.numbered(ctx, &g, d, &m); err != nil {
+			return err
+		}
+	}
+	if err := p.land(ctx, &g); err != nil {
+		return err
+	}
+	return p.look(ctx, time.Now())
+}
+
+// open reads an envelope and checks who speaks.
+func (p *Peers) open(d Delivery) (schema.Message, error) {
+	m, err := schema.DecodeMessage(d.Bytes())
+	if err != nil {
+		return m, err
+	}
+	strict := p.cfg.User == string(p.cfg.Office)
+	switch user := d.User(); {
+	case m.Sender == p.cfg.Office:
+		return m, fmt.Errorf("%w: it names this office as its sender; do two offices have the name %s?", schema.ErrNotOurs, m.Sender)
+	case strict && user != string(m.Sender):
+		return m, fmt.Errorf("%w: broker user %q speaks for office %s", schema.ErrNotOurs, user, m.Sender)
+	case !strict && user != p.cfg.User:
+		return m, fmt.Errorf("%w: broker user %q, want %q", schema.ErrNotOurs, user, p.cfg.User)
+	}
+	return m, nil
+}
+
+// passBy deals with what cannot be read: garbage is quarantined; a message of ours of an unknown version or kind holds its
+// sender's stream (the sender's journal keeps it, and it comes again after an upgrade).
+func (p *Peers) passBy(d Delivery, m *schema.Message, err error) bool {
+	switch {
+	case errors.Is(err, schema.ErrUnknown):
+		p.mu.Lock()
+		if from := p.members[m.Sender]; from != nil && from.held != err.Error() {
+			from.held = err.Error()
+			p.cfg.Log.Error("a stream is held", "office", m.Sender, "cause", err)
+		}
+		p.mu.Unlock()
+	case errors.Is(err, schema.ErrNotOurs):
+		p.quarantine(d, err)
+	default:
+		return false
+	}
+	d.Settle()
+	return true
+}
+
+// numbered keeps the chain of the sender's stream: the next message is taken, a duplicate passed by, a gap asked for.
+func (p *Peers) numbered(ctx context.Context, g *group, d Delivery, m *schema.Message) error {
+	from := p.sender(m)
+	if from == nil || !p.takes(from, m) {
+		p.count(func(c *Counts) { c.Dropped++ })
+		d.Settle()
+		return nil
+	}
+	if g.from != from || g.bytes > groupBytes || len(g.deliveries) >= groupMessages {
+		if err := p.land(ctx, g); err != nil {
+			return err
+		}
+	}
+	have := from.progress.Seq
+	if g.from == from && g.last > have {
+		have = g.last
+	}
+	switch {
+	case m.Seq <= have:
+		p.count(func(c *Counts) { c.Duplicates++ })
+		p.acknowledge(m.Acknowledged)
+		d.Settle()
+		return nil
+	case from.spool != nil || m.Part > 0 || m.More || m.Continued:
+		if err := p.land(ctx, g); err != nil {
+			return err
+		}
+		return p.piece(ctx, from, d, m)
+	case m.Prev > have:
+		p.gap(from, have)
+		d.Settle()
+		return nil
+	}
+	return p.gather(ctx, g, from, d, m)
+}
+
+// sender is the member whose stream this message belongs to, if we take streams from it.
+func (p *Peers) sender(m *schema.Message) *member {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	from := p.members[m.Sender]
+	if from != nil {
+		from.heard = time.Now()
+	}
+	return from
+}
+
+// takes reports whether from's stream is open for us now.
+func (p *Peers) takes(from *member, m *schema.Message) bool {
+	now := time.Now()
+	switch {
+	case from.progress.Epoch == 0 || from.join:
+		return false
+	case m.Epoch < from.progress.Epoch: // of a life that is over
+		return false
+	case m.Epoch > from.progress.Epoch:
+		p.mustJoin(from, fmt.Sprintf("its journal is a new one (epoch %d, %d was applied)", m.Epoch, from.progress.Epoch))
+		return false
+	case from.halted != nil && now.Before(from.retryAt):
+		return false
+	}
+	return true
+}
+
+// gather decodes a message of whole transactions into the group.
+func (p *Peers) gather(ctx context.Context, g *group, from *member, d Delivery, m *schema.Message) error {
+	body, err := schema.Unpack(m.Body, m.Codec)
+	if err == nil {
+		var batch schema.Batch
+		if batch, err = schema.DecodeBatch(body, m.Epoch); err == nil {
+			g.from, g.last = from, m.Seq
+			g.txs = append(g.txs, batch.Transactions...)
+			g.deliveries = append(g.deliveries, d)
+			g.acked = m.Acknowledged
+			g.bytes += len(body)
+			return nil
+		}
+	}
+	if err := p.land(ctx, g); err != nil {
+		return err
+	}
+	p.unreadable(from, m, err)
+	d.Settle()
+	return nil
+}
+
+// unreadable halts a stream whose message is damaged inside a sound envelope, or newer than this program: its sender has
+// it in its journal, and is asked for it again.
+func (p *Peers) unreadable(from *member, m *schema.Message, err error) {
+	p.halt(from, schema.Position{Epoch: m.Epoch, Seq: m.Seq}, fmt.Errorf("read message %d of %s: %w", m.Seq, from.office, err))
+}
+
+// piece spools a piece of a large transaction and applies the whole when its last piece has come.
+func (p *Peers) piece(ctx context.Context, from *member, d Delivery, m *schema.Message) error {
+	if s := from.spool; s != nil && s.seq == m.Seq && m.Part < s.next {
+		p.count(func(c *Counts) { c.Duplicates++ })
+		d.Settle()
+		return nil
+	}
+	if from.spool == nil && m.Part == 0 && m.Prev <= from.progress.Seq {
+		s, err := newSpool(p.cfg.Dir, m)
+		if err != nil {
+			return err
+		}
+		from.spool = s
+	}
+	s := from.spool
+	if s == nil || s.seq != m.Seq || s.next != m.Part {
+		from.dropSpool()
+		p.gap(from, from.progress.Seq)
+		d.Settle()
+		return nil
+	}
+	if err := s.add(m); err != nil {
+		return err
+	}
+	p.count(func(c *Counts) { c.Spooled++ })
+	p.advanced(from)
+	if s.held = append(s.held, d); len(s.held) > p.cfg.Unsettled/2 { // or the broker would stop sending; a crash is then a gap
+		s.held[0].Settle()
+		s.held = s.held[1:]
+	}
+	if m.More || m.Continued {
+		return nil
+	}
+	defer from.dropSpool()
+	whole, err := p.unspool(ctx, from, m.Epoch)
+	return p.landed(ctx, from, m.Seq, s.held, m.Acknowledged, whole, err)
+}
+
+// unspool applies a large transaction piece by piece, in one transaction of the database. It returns the transaction's
+// head: the last piece without its changes.
+func (p *Peers) unspool(ctx context.Context, from *member, epoch uint64) ([]schema.Transaction, error) {
+	var whole []schema.Transaction
+	err := from.spool.each(func(codec schema.Codec, packed []byte) error {
+		body, err := schema.Unpack(packed, codec)
+		if err != nil {
+			return err
+		}
+		batch, err := schema.DecodeBatch(body, epoch)
+		if err != nil {
+			return err
+		}
+		if n := len(batch.Transactions); n > 0 {
+			whole = []schema.Transaction{batch.Transactions[n-1]}
+			whole[0].Changes = nil
+		}
+		return p.applier.Apply(ctx, from.office, batch.Transactions)
+	})
+	if err != nil {
+		p.applier.Discard(ctx)
+	}
+	return whole, err
+}
+
+// land hands the group to the applier and empties it.
+func (p *Peers) land(ctx context.Context, g *group) error {
+	if g.from == nil {
+		return nil
+	}
+	from, txs, deliveries, acked, last := g.from, g.txs, g.deliveries, g.acked, g.last
+	*g = group{}
+	err := p.applier.Apply(ctx, from.office, txs)
+	return p.landed(ctx, from, last, deliveries, acked, txs, err)
+}
+
+// landed notes what the applier said. A rejected change halts this stream alone; any other error ends the session.
+func (p *Peers) landed(ctx context.Context, from *member, last uint64, deliveries []Delivery, acked []schema.Acknowledgement, txs []schema.Transaction, err error) error {
+	var rejected *schema.RejectedError
+	switch {
+	case errors.As(err, &rejected), errors.Is(err, schema.ErrUnknown):
+		pos, _, err2 := p.applier.Progress(ctx, from.office) // what stood before it in the group may be in
+		if err2 != nil {
+			return err2
+		}
+		p.mu.Lock()
+		from.progress = pos
+		p.mu.Unlock()
+		at := schema.Position{Epoch: pos.Epoch, Seq: pos.Seq + 1}
+		if rejected != nil && !rejected.At.IsZero() {
+			at = rejected.At
+		}
+		p.halt(from, at, err)
+	case err != nil:
+		return fmt.Errorf("apply the stream of %s: %w", from.office, err)
+	default:
+		p.applied(from, last, txs)
+		p.acknowledge(acked)
+	}
+	for _, d := range deliveries {
+		d.Settle()
+	}
+	if err == nil && p.cfg.Role == schema.Head {
+		return p.release()
+	}
+	return nil
+}
+
+// applied moves the sender's progress, and at the head what the sender reported with it.
+func (p *Peers) applied(from *member, last uint64, txs []schema.Transaction) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	from.progress.Seq = last
+	if from.halted != nil {
+		p.cfg.Log.Info("a halted stream goes on", "office", from.office, "position", from.progress)
+	}
+	from.halted, from.retry, from.held = nil, 0, ""
+	p.counts.Received += uint64(len(txs))
+	if p.cfg.Role == schema.Head {
+		for i := range txs {
+			p.reported(from, txs[i].Seen)
+		}
+		if m := from.marker; m != nil && m.After <= last {
+			p.reported(from, m.Seen)
+			from.marker = nil
+		}
+	}
+	if n := len(txs); n > 0 {
+		from.lag = txs[n-1].Commit
+	}
+	from.ask.coming(time.Now())
+	if last >= from.tail {
+		from.ask = ask{}
+	}
+}
+
+// advanced notes that a resend is under way, so that it is not asked for again meanwhile.
+func (p *Peers) advanced(from *member) {
+	p.mu.Lock()
+	from.ask.coming(time.Now())
+	p.mu.Unlock()
+}
+
+// halt stops a stream at a change that cannot be applied. Its messages are passed by until the next try: the sender's
+// journal keeps them, and a resend brings them back.
+func (p *Peers) halt(from *member, at schema.Position, cause error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if from.halted == nil {
+		from.halted = &Halt{At: at, Since: time.Now()}
+		p.counts.Halts++
+	}
+	if from.halted.Cause == nil || from.halted.Cause.Error() != cause.Error() {
+		p.cfg.Log.Error("a stream is halted", "office", from.office, "position", at, "cause", cause)
+	}
+	from.halted.At, from.halted.Cause = at, cause
+	from.halted.Tries++
+	from.retry = min(max(retryHalted, 2*from.retry), retryHaltedMost)
+	from.retryAt = time.Now().Add(from.retry)
+}
+
+// gap asks the sender for what is missing behind have.
+func (p *Peers) gap(from *member, have uint64) {
+	p.mu.Lock()
+	p.counts.Gaps++
+	ask := from.ask.may(have+1, time.Now())
+	epoch := from.progress.Epoch
+	if ask {
+		p.counts.ResendsAsked++
+	}
+	p.mu.Unlock()
+	if ask {
+		p.cfg.Log.Info("a gap in a stream: asking for it again", "office", from.office, "from", have+1)
+		p.tell(p.toward(from.office), schema.Control{Resend: &schema.Resend{To: from.office, Epoch: epoch, From: have + 1}})
+	}
+}
+
+// toward is the address of an office: the head writes to one branch, a branch's messages all go to the head.
+func (p *Peers) toward(office schema.Office) schema.Office {
+	if p.cfg.Role == schema.Head {
+		return office
+	}
+	return ""
+}
+
+// acknowledge takes from a message of the head how far it had processed our stream.
+func (p *Peers) acknowledge(acks []schema.Acknowledgement) {
+	if p.cfg.Role != schema.Branch {
+		return
+	}
+	for _, a := range acks {
+		if a.Office != p.cfg.Office || a.Pos.Epoch != p.outbox.Epoch() {
+			continue
+		}
+		p.mu.Lock()
+		moved := false
+		for _, m := range p.members {
+			if m.reported.Less(a.Pos) {
+				m.reported, moved = a.Pos, true
+			}
+		}
+		p.mu.Unlock()
+		if !moved {
+			continue
+		}
+		if err := p.outbox.Release(a.Pos.Seq); err != nil {
+			p.cfg.Log.Warn("the journal could not be released", "seq", a.Pos.Seq, "cause", err)
+		}
+		p.nudge()
+	}
+}

@@ -1,0 +1,133 @@
+package peer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"cdc-sidecar/schema"
+)
+
+// saveEvery is how often a member's report is written down: it may be older than the truth, never newer.
+const saveEvery = 5 * time.Second
+
+// release lets go, at the head, of what every member has reported; before the first hello of anybody nothing.
+func (p *Peers) release() error {
+	epoch := p.outbox.Epoch()
+	_, floor := p.outbox.Bounds()
+	p.mu.Lock()
+	waited := false
+	for _, m := range p.members {
+		if !m.known || m.expired || m.join {
+			continue
+		}
+		waited = true
+		if m.reported.Epoch != epoch {
+			floor = 0
+		} else {
+			floor = min(floor, m.reported.Seq)
+		}
+	}
+	p.mu.Unlock()
+	if !waited || floor == 0 {
+		return nil
+	}
+	if err := p.outbox.Release(floor); err != nil {
+		return fmt.Errorf("release the journal to %d: %w", floor, err)
+	}
+	return nil
+}
+
+// look is what a tick does: reports are written down, a journal near its budget lets go of the branch that holds it up,
+// halted streams that are due are asked for again.
+func (p *Peers) look(ctx context.Context, now time.Time) error {
+	if p.cfg.Role == schema.Head {
+		if err := p.save(ctx, now); err != nil {
+			return err
+		}
+		if err := p.relieve(ctx); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	var due []*member
+	for _, m := range p.members {
+		if m.halted != nil && !m.join && !now.Before(m.retryAt) {
+			due = append(due, m)
+		}
+	}
+	p.mu.Unlock()
+	for _, m := range due {
+		p.gap(m, m.progress.Seq)
+	}
+	return nil
+}
+
+// save writes down what members have reported since the last time.
+func (p *Peers) save(ctx context.Context, now time.Time) error {
+	p.mu.Lock()
+	var changed []Member
+	for _, m := range p.members {
+		if m.known && m.saved != m.reported && now.Sub(m.savedAt) >= saveEvery {
+			m.saved, m.savedAt = m.reported, now
+			changed = append(changed, p.recordLocked(m))
+		}
+	}
+	p.mu.Unlock()
+	for _, m := range changed {
+		if err := p.register.Save(ctx, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// relieve marks the member that is furthest behind as expired when the journal nears its budget: it must join again, and
+// nobody else waits for it. The head's applications never wait for an absent branch.
+func (p *Peers) relieve(ctx context.Context) error {
+	if !p.outbox.Pressed() {
+		return nil
+	}
+	p.mu.Lock()
+	var last *member
+	for _, m := range p.members {
+		if m.known && !m.expired && (last == nil || m.reported.Less(last.reported)) {
+			last = m
+		}
+	}
+	if last == nil {
+		p.mu.Unlock()
+		return p.shorten()
+	}
+	last.expired = true
+	record := p.recordLocked(last)
+	p.mu.Unlock()
+	p.cfg.Log.Error("a member stayed away longer than the journal's budget reaches: it must join again",
+		"office", last.office, "reported", last.reported)
+	if err := p.register.Save(ctx, record); err != nil {
+		return err
+	}
+	return p.release()
+}
+
+// shorten lets the older half of the journal go when it nears its budget and no member is left to wait for: whoever comes
+// later must join.
+func (p *Peers) shorten() error {
+	first, last := p.outbox.Bounds()
+	to := first + (last-first)/2
+	p.cfg.Log.Warn("the journal nears its budget and no member needs it: the older half is let go", "from", first, "to", to)
+	if err := p.outbox.Release(to); err != nil {
+		return fmt.Errorf("release the journal to %d: %w", to, err)
+	}
+	return nil
+}
+
+func (p *Peers) record(m *member) Member {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.recordLocked(m)
+}
+
+func (p *Peers) recordLocked(m *member) Member {
+	return Member{Office: m.office, Engine: m.engine, Epoch: m.epoch, Reported: m.reported, Expired: m.expired, Heard: m.heard}
+}
