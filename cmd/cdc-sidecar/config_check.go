@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -24,11 +25,11 @@ func (d *document) config() Config {
 		switch {
 		case there:
 			d.use(key, s, use)
-		case required && !d.mentioned(key):
+		case required && !d.garbled && !d.blamed[key]:
 			d.fail(0, "%s is missing%s", key, orVariable(key))
 		}
 	}
-	check("office", true, func(s string) (err error) { c.Office, err = schema.ParseOffice(s); return err })
+	check("office", true, func(s string) (err error) { c.Office, err = parseOffice(s); return err })
 	check("role", true, func(s string) (err error) { c.Role, err = parseRole(s); return err })
 	check("database", true, func(s string) (err error) { c.Database, err = schema.ParseDSN(s); return err })
 	check("broker", true, func(s string) error { c.Broker = s; return checkBroker(s) })
@@ -54,16 +55,6 @@ func (d *document) use(key string, s setting, use func(string) error) {
 	}
 }
 
-// mentioned reports whether a problem with the key's own value is already noted: then it is not missing as well.
-func (d *document) mentioned(key string) bool {
-	for _, p := range d.problems {
-		if strings.HasPrefix(p.text, key+":") || strings.HasPrefix(p.text, "CDC_"+strings.ToUpper(key)) || strings.HasPrefix(p.text, "not YAML") {
-			return true
-		}
-	}
-	return false
-}
-
 func orVariable(key string) string {
 	for _, o := range overrides {
 		if o.key == key {
@@ -73,12 +64,20 @@ func orVariable(key string) string {
 	return ""
 }
 
+func parseOffice(s string) (schema.Office, error) {
+	office, err := schema.ParseOffice(s)
+	if err != nil && shown(s) == hidden {
+		return "", errors.New("want an office's name, got " + hidden)
+	}
+	return office, err
+}
+
 func parseRole(s string) (schema.Role, error) {
 	switch role := schema.Role(s); role {
 	case schema.Head, schema.Branch:
 		return role, nil
 	default:
-		return "", fmt.Errorf("%q: want head or branch", s)
+		return "", fmt.Errorf("%s: want head or branch", shown(s))
 	}
 }
 
@@ -110,22 +109,22 @@ func checkToken(s string) error {
 func checkAdmin(s string, token bool) error {
 	if path, unix := strings.CutPrefix(s, "unix:"); unix {
 		if !filepath.IsAbs(path) || len(path) > maxSocketPath {
-			return fmt.Errorf("%q: want unix:/absolute/path of at most %d characters", s, maxSocketPath)
+			return fmt.Errorf("%s: want unix:/absolute/path of at most %d characters", shown(s), maxSocketPath)
 		}
 		return nil
 	}
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		return fmt.Errorf("%q: want host:port or unix:/path", s)
+		return fmt.Errorf("%s: want host:port or unix:/path", shown(s))
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("%q: want a port from 1 to 65535, so that the other verbs find it", s)
+		return fmt.Errorf("%s: want a port from 1 to 65535, so that the other verbs find it", shown(s))
 	}
 	ip := net.ParseIP(host)
 	if host == "localhost" || (ip != nil && ip.IsLoopback()) || token {
 		return nil
 	}
-	return fmt.Errorf("%q is reachable from other machines: set admin_token (or CDC_ADMIN_TOKEN_FILE), or use 127.0.0.1:port or unix:/path", s)
+	return fmt.Errorf("%s is reachable from other machines: set admin_token (or CDC_ADMIN_TOKEN_FILE), or use 127.0.0.1:port or unix:/path", shown(s))
 }
 
 var cronPattern = regexp.MustCompile(`^(@[a-z]+( \S+)?|\S+( \S+){4})$`)
@@ -135,9 +134,9 @@ func checkSync(s string) error {
 	case s == "realtime":
 		return nil
 	case s == "manual" || cronPattern.MatchString(s):
-		return fmt.Errorf("%q is not in this version yet; use realtime", s)
+		return fmt.Errorf("%s is not in this version yet; use realtime", shown(s))
 	default:
-		return fmt.Errorf("%q: want realtime (manual and cron schedules are not in this version yet)", s)
+		return fmt.Errorf("%s: want realtime (manual and cron schedules are not in this version yet)", shown(s))
 	}
 }
 
@@ -146,7 +145,7 @@ func parseLevel(s string) (level slog.Level, err error) {
 	case "debug", "info", "warn", "error":
 		return level, level.UnmarshalText([]byte(s))
 	default:
-		return 0, fmt.Errorf("%q: want debug, info, warn or error", s)
+		return 0, fmt.Errorf("%s: want debug, info, warn or error", shown(s))
 	}
 }
 
@@ -155,7 +154,7 @@ func parseFormat(s string) (LogFormat, error) {
 	case LogText, LogJSON:
 		return f, nil
 	default:
-		return "", fmt.Errorf("%q: want text or json", s)
+		return "", fmt.Errorf("%s: want text or json", shown(s))
 	}
 }
 
@@ -166,15 +165,15 @@ var budgetUnits = map[string]int64{"MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 4
 func parseBudget(s string) (int64, error) {
 	part := budgetPattern.FindStringSubmatch(s)
 	if part == nil {
-		return 0, fmt.Errorf("%q: want a number and a unit (MiB, GiB, TiB), like 10GiB", s)
+		return 0, fmt.Errorf("%s: want a number and a unit (MiB, GiB, TiB), like 10GiB", shown(s))
 	}
 	n, err := strconv.ParseInt(part[1], 10, 64)
 	unit := budgetUnits[part[2]]
 	if err != nil || n > (1<<62)/unit {
-		return 0, fmt.Errorf("%q is more than any disk has", s)
+		return 0, fmt.Errorf("%s is more than any disk has", shown(s))
 	}
 	if n*unit < minJournalBudget {
-		return 0, fmt.Errorf("%q: want at least %d MiB", s, minJournalBudget>>20)
+		return 0, fmt.Errorf("%s: want at least %d MiB", shown(s), minJournalBudget>>20)
 	}
 	return n * unit, nil
 }

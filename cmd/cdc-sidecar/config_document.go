@@ -3,8 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"regexp"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -33,19 +36,23 @@ type document struct {
 	settings map[string]setting // by dotted key: office, journal.budget
 	tables   []TableEntry
 	problems []problem
+	blamed   map[string]bool // keys that a problem is about: they are not missing as well
+	garbled  bool            // the file as a whole is not understood: nothing is missing
 }
 
 func parseDocument(path string, text []byte, env environment) *document {
-	d := &document{path: path, env: env, settings: map[string]setting{}}
+	d := &document{path: path, env: env, settings: map[string]setting{}, blamed: map[string]bool{}}
 	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	var syntax *yaml.SyntaxError
 	switch {
 	case errors.As(err, &syntax) && syntax.Token != nil:
-		d.fail(syntax.Token.Position.Line, "not YAML: %s", syntax.Message)
+		// What the parser quotes from the file may be a password.
+		message, _, _ := strings.Cut(syntax.Message, `"`)
+		d.garble(syntax.Token.Position.Line, "not YAML: "+strings.TrimRight(message, " :"))
 	case err != nil:
-		d.fail(0, "not YAML (the file's text is left out here, it may hold a password)")
+		d.garble(0, "not YAML")
 	case len(file.Docs) > 1:
-		d.fail(file.Docs[1].GetToken().Position.Line, "a second YAML document; want one")
+		d.garble(0, "two YAML documents; want one")
 	case len(file.Docs) == 1 && file.Docs[0].Body != nil:
 		d.root(file.Docs[0].Body)
 	}
@@ -55,6 +62,11 @@ func parseDocument(path string, text []byte, env environment) *document {
 // fail notes a problem; it goes on, so that one run shows them all.
 func (d *document) fail(line int, format string, args ...any) {
 	d.problems = append(d.problems, problem{line, fmt.Sprintf(format, args...)})
+}
+
+func (d *document) garble(line int, text string) {
+	d.garbled = true
+	d.fail(line, "%s", text)
 }
 
 // sorted gives the problems in the order of the file, those without a line last.
@@ -74,9 +86,12 @@ func (d *document) sorted() []string {
 	return all
 }
 
+// rootName is what errors call the file's outermost mapping.
+const rootName = "the configuration"
+
 func (d *document) root(n ast.Node) {
 	scalar := func(key string) func(ast.Node) { return func(n ast.Node) { d.scalar(key, n) } }
-	d.mapping(n, "the configuration", map[string]func(ast.Node){
+	d.mapping(n, rootName, map[string]func(ast.Node){
 		"office": scalar("office"), "role": scalar("role"), "database": scalar("database"), "broker": scalar("broker"),
 		"data": scalar("data"), "admin": scalar("admin"), "admin_token": scalar("admin_token"), "sync": scalar("sync"),
 		"tables": d.readTables,
@@ -91,10 +106,28 @@ func (d *document) root(n ast.Node) {
 
 // scalar keeps the value of a key; an empty one counts as left out.
 func (d *document) scalar(key string, n ast.Node) {
-	if text, ok := d.text(n, key); ok && text != "" {
+	text, ok := d.text(n, key)
+	switch {
+	case !ok:
+		d.blamed[key] = true
+	case text != "":
 		d.settings[key] = setting{text: text, line: lineOf(n)}
 	}
 }
+
+// hidden stands for a value in an error message.
+const hidden = "something else (left out here, it may hold a password)"
+
+// shown is a wrong value for an error message. A line that went astray in the file may have brought a URL with it.
+func shown(value string) string {
+	if strings.Contains(value, "@") {
+		return hidden
+	}
+	return strconv.Quote(value)
+}
+
+// keyPattern is what a key looks like, right or misspelt.
+var keyPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,40}$`)
 
 // mapping reads the keys of a mapping, each by its reader; unknown and repeated keys are problems.
 func (d *document) mapping(n ast.Node, what string, readers map[string]func(ast.Node)) {
@@ -103,6 +136,7 @@ func (d *document) mapping(n ast.Node, what string, readers map[string]func(ast.
 	}
 	m, ok := n.(ast.MapNode)
 	if !ok {
+		d.garbled = d.garbled || what == rootName
 		d.fail(lineOf(n), "%s: want keys with values", what)
 		return
 	}
@@ -111,8 +145,10 @@ func (d *document) mapping(n ast.Node, what string, readers map[string]func(ast.
 		key, line := keyText(i.Key()), lineOf(i.Key())
 		read, known := readers[key]
 		switch {
+		case !known && !keyPattern.MatchString(key):
+			d.fail(line, "want a key here, got %s", hidden)
 		case !known:
-			d.fail(line, "unknown key %q%s", key, nearestKey(key, readers))
+			d.unknown(line, key, readers)
 		case seen[key] > 0:
 			d.fail(line, "key %q stands in line %d already", key, seen[key])
 		default:
@@ -176,15 +212,13 @@ func keyText(k ast.MapKeyNode) string {
 	return k.String()
 }
 
-// nearestKey names the key that was probably meant, else all there are.
-func nearestKey(key string, known map[string]func(ast.Node)) string {
-	var names []string
-	for name := range known {
-		names = append(names, name)
-	}
-	slices.Sort(names)
+// unknown notes a key that there is not, and names the one that was probably meant, else all there are.
+func (d *document) unknown(line int, key string, known map[string]func(ast.Node)) {
+	names := slices.Sorted(maps.Keys(known))
 	if near := nearest(key, names); near != "" {
-		return fmt.Sprintf("; did you mean %q?", near)
+		d.blamed[near] = true
+		d.fail(line, "unknown key %q; did you mean %q?", key, near)
+		return
 	}
-	return "; the keys here are " + strings.Join(names, ", ")
+	d.fail(line, "unknown key %q; the keys here are %s", key, strings.Join(names, ", "))
 }

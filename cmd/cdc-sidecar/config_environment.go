@@ -27,6 +27,7 @@ func (d *document) override() {
 		text, from, err := fromEnvironment(o.variable, d.env)
 		switch {
 		case err != nil:
+			d.blamed[o.key] = true
 			d.fail(0, "%v", err)
 		case text != "":
 			d.settings[o.key] = setting{text: text, from: from}

@@ -73,14 +73,14 @@ func glob(pattern, name string) bool {
 func (d *document) readTables(n ast.Node) {
 	for _, element := range d.sequence(n, "tables") {
 		e := TableEntry{Line: lineOf(element)}
-		named := false
+		named, before := false, len(d.problems)
 		d.mapping(element, "an entry of tables", map[string]func(ast.Node){
 			"name":     func(n ast.Node) { named = true; d.readTableName(n, &e) },
 			"flow":     func(n ast.Node) { d.readFlow(n, &e) },
 			"where":    d.readWhere,
 			"conflict": func(n ast.Node) { e.Conflict = d.readConflict(n) },
 		})
-		if !named {
+		if !named && len(d.problems) == before {
 			d.fail(e.Line, "an entry of tables has no name")
 		}
 		d.tables = append(d.tables, e)
@@ -98,7 +98,7 @@ func (d *document) readTableName(n ast.Node, e *TableEntry) {
 	}
 	e.schema, e.table, ok = strings.Cut(name, ".")
 	if !ok || e.schema == "" || e.table == "" {
-		d.fail(lineOf(n), "name: %q: want schema.table as the database has it, like public.orders or public.* (MySQL: database.table)", name)
+		d.fail(lineOf(n), "name: %s: want schema.table as the database has it, like public.orders or public.* (MySQL: database.table)", shown(name))
 	}
 }
 
@@ -111,7 +111,7 @@ func (d *document) readFlow(n ast.Node, e *TableEntry) {
 	case FlowBoth, FlowSend, FlowReceive, FlowNone:
 		e.Flow = f
 	default:
-		d.fail(lineOf(n), "flow: %q: want both, send, receive or none", text)
+		d.fail(lineOf(n), "flow: %s: want both, send, receive or none", shown(text))
 	}
 }
 
@@ -126,7 +126,7 @@ func (d *document) readConflict(n ast.Node) Conflict {
 		c := Conflict{Policy: "offices"}
 		for _, element := range n.Values {
 			if text, ok := d.text(element, "conflict"); ok {
-				office, err := schema.ParseOffice(text)
+				office, err := parseOffice(text)
 				if err != nil {
 					d.fail(lineOf(element), "conflict: %v", err)
 				}
@@ -142,7 +142,7 @@ func (d *document) readConflict(n ast.Node) Conflict {
 	}
 	text, ok := d.text(n, "conflict")
 	if ok && !slices.Contains([]string{"latest", "head", "branch", "merge", "manual"}, text) {
-		d.fail(lineOf(n), "conflict: %q: want latest, head, branch, merge, manual, a list of offices, or {add: [column]}", text)
+		d.fail(lineOf(n), "conflict: %s: want latest, head, branch, merge, manual, a list of offices, or {add: [column]}", shown(text))
 	}
 	return Conflict{Policy: text}
 }
