@@ -181,7 +181,7 @@ func (p *Peers) asks(from *member, r *schema.Resend) {
 		return
 	}
 	p.mu.Lock()
-	p.asked[p.toward(from.office)] = r.From
+	p.asked[p.toward(from.office)] = *r
 	p.mu.Unlock()
 	p.nudge()
 }

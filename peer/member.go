@@ -64,39 +64,61 @@ func (m *member) remember(r Member) {
 	}
 }
 
-// reset forgets what belonged to a broken session: its deliveries will come again, or show as a gap.
+// reset forgets what belonged to a broken session: its deliveries come again, as duplicates where they are spooled.
 func (m *member) reset() {
-	m.dropSpool()
+	if m.spool != nil {
+		m.spool.held = nil
+	}
 	m.ask = ask{}
 }
 
+// dropSpool ends a spooled transaction, applied or not: its pieces need not come again by themselves.
 func (m *member) dropSpool() {
-	if m.spool != nil {
-		m.spool.close()
-		m.spool = nil
+	if m.spool == nil {
+		return
 	}
+	for _, d := range m.spool.held {
+		d.Settle()
+	}
+	m.spool.close()
+	m.spool = nil
+}
+
+// needs is the first piece of the stream that is not here, when everything to have is.
+func (m *member) needs(have uint64) (from uint64, part uint32) {
+	if m.spool != nil && m.spool.seq == have+1 {
+		return m.spool.seq, m.spool.next
+	}
+	return have + 1, 0
 }
 
 // ask is our request to another office to send its stream again.
 type ask struct {
-	from uint64 // the seq asked for
-	at   time.Time
-	wait time.Duration
-	open bool // not answered yet
+	from  uint64 // the transaction asked for
+	part  uint32 // and the piece of it
+	at    time.Time
+	wait  time.Duration
+	limit uint64 // bytes
+	open  bool   // not answered yet
 }
 
-// may reports whether it is time to ask for seq, and notes that it was asked: at once where the last answer brought us
-// forward, else only when nothing has come of the last request for a while.
-func (a *ask) may(seq uint64, now time.Time) bool {
-	if (a.open || a.from == seq) && now.Sub(a.at) < a.wait {
+// may reports whether it is time to ask, and notes that it was asked: at once where the last answer brought us forward,
+// else only when nothing has come of the last request for a while. An answer that brought nothing may have overrun a
+// bounded queue, so the next is a smaller one.
+func (a *ask) may(from uint64, part uint32, now time.Time) bool {
+	same := a.from == from && a.part == part
+	if (a.open || same) && now.Sub(a.at) < a.wait {
 		return false
 	}
-	if a.from == seq {
-		a.wait = min(2*a.wait, askAgainMost)
-	} else {
-		a.wait = askAgain
+	switch {
+	case same:
+		a.wait, a.limit = min(2*a.wait, askAgainMost), max(a.limit/4, 1)
+	case a.limit == 0:
+		a.wait, a.limit = askAgain, resendBytes
+	default:
+		a.wait, a.limit = askAgain, min(2*a.limit, resendBytes)
 	}
-	a.from, a.at, a.open = seq, now, true
+	a.from, a.part, a.at, a.open = from, part, now, true
 	return true
 }
 

@@ -13,6 +13,7 @@ import (
 // Entry is one message of the journal, ready to publish.
 type Entry struct {
 	Prev, Seq uint64
+	Part      uint32
 	More      bool // the transaction goes on in the next entry
 	Message   []byte
 	Next      uint64 // the cursor behind it
@@ -121,8 +122,8 @@ type Peers struct {
 	mu      sync.Mutex
 	members map[schema.Office]*member
 	started bool
-	say     []saying                 // control messages to send
-	asked   map[schema.Office]uint64 // resends that others asked for: from which seq
+	say     []saying                        // control messages to send
+	asked   map[schema.Office]schema.Resend // resends that others asked for
 	counts  Counts
 
 	// Owned by Ship.
@@ -154,7 +155,7 @@ func New(cfg Config, outbox Outbox, applier Applier, register Register) *Peers {
 		cfg: cfg, outbox: outbox, applier: applier, register: register,
 		wake:    make(chan struct{}, 1),
 		members: map[schema.Office]*member{},
-		asked:   map[schema.Office]uint64{},
+		asked:   map[schema.Office]schema.Resend{},
 	}
 }
 
@@ -169,24 +170,28 @@ func (p *Peers) Start(ctx context.Context) error {
 		return err
 	}
 	p.applier.Discard(ctx)
+	p.recall(members, senders)
+	if p.cfg.Role == schema.Branch {
+		p.hello() // Ship may have come up before there was anything to say
+	}
+	return nil
+}
+
+// recall takes over what the database remembers, and forgets what belonged to the session before.
+func (p *Peers) recall(members []Member, senders map[schema.Office]schema.Position) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, m := range members {
 		p.member(m.Office).remember(m)
 	}
-	for office, pos := range senders {
-		p.member(office).progress = pos
+	for office := range senders {
+		p.member(office)
 	}
 	for _, m := range p.members {
 		m.reset()
-		if pos, begun := senders[m.office]; !begun {
-			m.progress = schema.Position{}
-		} else {
-			m.progress = pos
-		}
+		m.progress = senders[m.office] // the zero position where nothing was begun
 	}
 	p.started = true
-	return nil
 }
 
 // member finds or makes the record of an office. The caller holds mu.

@@ -56,11 +56,15 @@ func converge(t *testing.T, seed int64, c chaos) {
 		o.queue.limit = c.limit
 		wg.Go(func() { w.live(ctx, o, breaks) })
 	}
+	if !eventually(time.Hour, w.met) {
+		t.Fatalf("seed %d: the offices did not find one another", seed)
+	}
 	want := workload(w, rand.New(rand.NewSource(seed+100)), c)
 	mu.Lock()
 	calm = true
 	mu.Unlock()
 	if !eventually(30*time.Minute, func() bool { return w.equal(want) == nil }) {
+		w.dump(t)
 		t.Errorf("seed %d: %v", seed, w.equal(want))
 	}
 	if !eventually(30*time.Minute, w.released) {
@@ -114,6 +118,22 @@ func (w *world) equal(rows int) error {
 		}
 	}
 	return nil
+}
+
+// met reports that the head knows every branch, and every branch the head.
+func (w *world) met() bool {
+	for _, o := range w.offices {
+		s, _ := o.peers.Status()
+		for _, x := range s {
+			if x.Progress.Epoch == 0 {
+				return false
+			}
+		}
+		if want := 1; o.role == schema.Branch && len(s) != want || o.role == schema.Head && len(s) != len(w.offices)-1 {
+			return false
+		}
+	}
+	return true
 }
 
 // released reports that no journal holds more than it must.

@@ -190,11 +190,6 @@ func (p *Peers) unreadable(from *member, m *schema.Message, err error) {
 
 // piece spools a piece of a large transaction and applies the whole when its last piece has come.
 func (p *Peers) piece(ctx context.Context, from *member, d Delivery, m *schema.Message) error {
-	if s := from.spool; s != nil && s.seq == m.Seq && m.Part < s.next {
-		p.count(func(c *Counts) { c.Duplicates++ })
-		d.Settle()
-		return nil
-	}
 	if from.spool == nil && m.Part == 0 && m.Prev <= from.progress.Seq {
 		s, err := newSpool(p.cfg.Dir, m)
 		if err != nil {
@@ -203,8 +198,12 @@ func (p *Peers) piece(ctx context.Context, from *member, d Delivery, m *schema.M
 		from.spool = s
 	}
 	s := from.spool
-	if s == nil || s.seq != m.Seq || s.next != m.Part {
-		from.dropSpool()
+	switch {
+	case s != nil && s.seq == m.Seq && m.Part < s.next:
+		p.count(func(c *Counts) { c.Duplicates++ })
+		d.Settle()
+		return nil
+	case s == nil || s.seq != m.Seq || s.next != m.Part:
 		p.gap(from, from.progress.Seq)
 		d.Settle()
 		return nil
@@ -214,16 +213,32 @@ func (p *Peers) piece(ctx context.Context, from *member, d Delivery, m *schema.M
 	}
 	p.count(func(c *Counts) { c.Spooled++ })
 	p.advanced(from)
-	if s.held = append(s.held, d); len(s.held) > p.cfg.Unsettled/2 { // or the broker would stop sending; a crash is then a gap
-		s.held[0].Settle()
-		s.held = s.held[1:]
-	}
+	p.hold(s, d)
 	if m.More || m.Continued {
 		return nil
 	}
 	defer from.dropSpool()
 	whole, err := p.unspool(ctx, from, m.Epoch)
 	return p.landed(ctx, from, m.Seq, s.held, m.Acknowledged, whole, err)
+}
+
+// hold keeps a piece unsettled until its transaction is applied: after a crash the broker has it still. Beyond half of what
+// the broker lets us keep, over all senders, the oldest of this one are settled earlier, or the broker would stop sending;
+// a crash is then a gap.
+func (p *Peers) hold(s *spool, d Delivery) {
+	s.held = append(s.held, d)
+	total := 0
+	p.mu.Lock()
+	for _, m := range p.members {
+		if m.spool != nil {
+			total += len(m.spool.held)
+		}
+	}
+	p.mu.Unlock()
+	for ; total > p.cfg.Unsettled/2 && len(s.held) > 0; total-- {
+		s.held[0].Settle()
+		s.held = s.held[1:]
+	}
 }
 
 // unspool applies a large transaction piece by piece, in one transaction of the database. It returns the transaction's
@@ -351,15 +366,16 @@ func (p *Peers) halt(from *member, at schema.Position, cause error) {
 func (p *Peers) gap(from *member, have uint64) {
 	p.mu.Lock()
 	p.counts.Gaps++
-	ask := from.ask.may(have+1, time.Now())
-	epoch := from.progress.Epoch
+	seq, part := from.needs(have)
+	ask := from.ask.may(seq, part, time.Now())
+	resend := schema.Resend{To: from.office, Epoch: from.progress.Epoch, From: seq, Part: part, Limit: from.ask.limit}
 	if ask {
 		p.counts.ResendsAsked++
 	}
 	p.mu.Unlock()
 	if ask {
-		p.cfg.Log.Info("a gap in a stream: asking for it again", "office", from.office, "from", have+1)
-		p.tell(p.toward(from.office), schema.Control{Resend: &schema.Resend{To: from.office, Epoch: epoch, From: have + 1}})
+		p.cfg.Log.Info("a gap in a stream: asking for it again", "office", from.office, "from", seq, "part", part)
+		p.tell(p.toward(from.office), schema.Control{Resend: &resend})
 	}
 }
 

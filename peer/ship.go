@@ -252,65 +252,67 @@ func (p *Peers) acknowledged() uint64 {
 // came. Live entries go on between two stretches, so one office's resend never holds up the others for long; the last
 // stretch ends exactly where live sending stands, and from there on the asker is in step.
 func (p *Peers) shipResend(ctx context.Context, wire Wire) (bool, error) {
-	to, from, asked := p.takeAsked()
+	to, r, asked := p.takeAsked()
 	if !asked {
 		return false, nil
 	}
 	if err := p.place(); err != nil {
 		return false, err
 	}
-	n, err := p.stretch(ctx, wire, to, from)
+	n, err := p.stretch(ctx, wire, to, r)
 	if errors.Is(err, ErrNobody) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("send again to %s: %w", to, err)
+		return false, fmt.Errorf("send again to %s: %w", r.To, err)
 	}
 	first, _ := p.outbox.Bounds()
-	p.tell(to, schema.Control{Tail: &schema.Tail{First: first, Last: p.next - 1, Answers: from}})
+	p.tell(to, schema.Control{Tail: &schema.Tail{First: first, Last: p.next - 1, Answers: r.From}})
 	p.count(func(c *Counts) { c.ResendsServed++; c.Resent += uint64(n) })
 	return true, nil
 }
 
-func (p *Peers) takeAsked() (to schema.Office, from uint64, asked bool) {
+func (p *Peers) takeAsked() (to schema.Office, r schema.Resend, asked bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for office, seq := range p.asked {
-		delete(p.asked, office)
-		return office, seq, true
+	for to, r = range p.asked {
+		delete(p.asked, to)
+		return to, r, true
 	}
-	return "", 0, false
+	return "", r, false
 }
 
-// stretch sends entries from seq on, of what was already sent, and counts them. What is released is not there: the tail
-// says so. A transaction larger than a stretch goes whole: the asker would ask for its first piece for ever.
-func (p *Peers) stretch(ctx context.Context, wire Wire, to schema.Office, from uint64) (int, error) {
-	cursor, err := p.outbox.Seek(from)
+// stretch sends entries again, of what was already sent, and counts them. What is released is not there: the tail says so.
+func (p *Peers) stretch(ctx context.Context, wire Wire, to schema.Office, r schema.Resend) (int, error) {
+	cursor, err := p.outbox.Seek(r.From)
 	if errors.Is(err, ErrReleased) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("find seq %d in the journal: %w", from, err)
+		return 0, fmt.Errorf("find seq %d in the journal: %w", r.From, err)
 	}
-	total, more := 0, false
-	for bytes := 0; cursor < p.cursor && (more || bytes < resendBytes); {
-		entries, _, err := p.outbox.Read(cursor, shipBytes)
-		if err != nil {
+	limit := resendBytes
+	if r.Limit > 0 {
+		limit = int(min(r.Limit, resendBytes))
+	}
+	total := 0
+	for bytes := 0; cursor < p.cursor && bytes < limit; {
+		entries, next, err := p.outbox.Read(cursor, min(limit-bytes, shipBytes))
+		if err != nil || len(entries) == 0 {
 			return total, err
 		}
-		n := 0
-		for n < len(entries) && cursor < p.cursor && (more || bytes < resendBytes) {
-			bytes += len(entries[n].Message)
-			more, cursor = entries[n].More, entries[n].Next
-			n++
+		cursor = next
+		again := entries[:0]
+		for _, e := range entries {
+			if e.Next <= p.cursor && (e.Seq != r.From || e.Part >= r.Part) {
+				again = append(again, e)
+				bytes += len(e.Message)
+			}
 		}
-		if n == 0 {
-			break
-		}
-		if _, err := wire.Publish(ctx, parcels(to, entries[:n])); err != nil {
+		if _, err := wire.Publish(ctx, parcels(to, again)); err != nil {
 			return total, err
 		}
-		total += n
+		total += len(again)
 	}
 	return total, nil
 }

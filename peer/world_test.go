@@ -164,7 +164,7 @@ func (q *queue) take(ctx context.Context, n int) []peer.Delivery {
 		batch = append(batch, q.ready[0])
 		q.out, q.ready = append(q.out, q.ready[0]), q.ready[1:]
 	}
-	if len(q.ready) > 0 {
+	if len(q.ready) > 0 && len(q.out) < 16 {
 		select {
 		case q.wake <- struct{}{}:
 		default:
@@ -240,7 +240,7 @@ func (b *outbox) capture(origin schema.Office, pos, seen schema.Position, id str
 		for o, p := range b.acks {
 			m.Acknowledged = append(m.Acknowledged, schema.Acknowledgement{Office: o, Pos: p})
 		}
-		b.entries = append(b.entries, peer.Entry{Prev: m.Prev, Seq: m.Seq, More: m.More, Message: schema.AppendMessage(nil, &m), Next: uint64(len(b.entries) + 1)})
+		b.entries = append(b.entries, peer.Entry{Prev: m.Prev, Seq: m.Seq, Part: m.Part, More: m.More, Message: schema.AppendMessage(nil, &m), Next: uint64(len(b.entries) + 1)})
 	}
 	close(b.grown)
 	b.grown = make(chan struct{})
@@ -451,4 +451,17 @@ func (d *database) Senders(context.Context) (map[schema.Office]schema.Position, 
 		out[o] = p
 	}
 	return out, nil
+}
+func (w *world) dump(t *testing.T) {
+	for _, o := range w.offices {
+		s, c := o.peers.Status()
+		f, l := o.box.Bounds()
+		t.Logf("%s box %d..%d seen %v published %d counts %+v", o.name, f, l, o.box.Seen(), o.box.Published(), c)
+		for _, x := range s {
+			t.Logf("   %+v", x)
+			if x.Halted != nil {
+				t.Logf("      %+v", *x.Halted)
+			}
+		}
+	}
 }

@@ -520,6 +520,10 @@ func (r *Resend) decode(b []byte) error {
 			r.Epoch = v
 		case 3:
 			r.From = v
+		case 4:
+			r.Part = uint32(v)
+		case 5:
+			r.Limit = v
 		}
 		return nil
 	})

@@ -239,8 +239,7 @@ func AppendControl(b []byte, c *Control) []byte {
 	case c.Tail != nil:
 		field, e = 4, appendUint(appendUint(appendUint(nil, 1, c.Tail.First), 2, c.Tail.Last), 3, c.Tail.Answers)
 	case c.Resend != nil:
-		field = 5
-		e = appendUint(appendUint(appendText(nil, 1, string(c.Resend.To)), 2, c.Resend.Epoch), 3, c.Resend.From)
+		field, e = 5, appendResend(c.Resend)
 	default:
 		return b
 	}
@@ -264,4 +263,12 @@ func appendWelcome(w *Welcome) []byte {
 	b = appendUint(b, 5, w.Last)
 	b = appendBool(b, 6, w.Expired)
 	return appendText(b, 7, w.Program)
+}
+
+func appendResend(r *Resend) []byte {
+	b := appendText(nil, 1, string(r.To))
+	b = appendUint(b, 2, r.Epoch)
+	b = appendUint(b, 3, r.From)
+	b = appendUint(b, 4, uint64(r.Part))
+	return appendUint(b, 5, r.Limit)
 }

@@ -101,11 +101,14 @@ type Tail struct {
 	Answers     uint64
 }
 
-// Resend asks an office to send its stream again from From on, as much as the asked finds right; a Tail follows.
+// Resend asks an office to send its stream again from piece Part of transaction From on, about Limit bytes (0: as much as
+// the asked finds right); a Tail follows.
 type Resend struct {
 	To    Office
 	Epoch uint64 // of the asked office, as the asking one knows it
 	From  uint64
+	Part  uint32
+	Limit uint64
 }
 
 // Batch is the body of numbered messages: self-contained, the definitions of its tables stand before the first row.
