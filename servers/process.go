@@ -109,20 +109,35 @@ func (h *host) runToEnd(ctx context.Context, p program) error {
 func (p *process) untilReady(ctx context.Context, probe func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
+	go func() { // a probe may hang on a stranger who has taken the port, while the process is long gone
+		select {
+		case <-p.done:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
 		select {
-		case <-p.done:
-			return fmt.Errorf("ended at start: %w%s", p.err, tail(p.log))
 		case <-ctx.Done():
+			if !p.alive() {
+				return fmt.Errorf("ended at start: %w%s", p.err, tail(p.log))
+			}
 			return errors.Join(fmt.Errorf("not ready: %w%s", ctx.Err(), tail(p.log)), p.kill())
 		case <-tick.C:
-			if probe(ctx) == nil {
+			if bounded(ctx, probe) == nil && p.alive() {
 				return nil
 			}
 		}
 	}
+}
+
+// bounded makes one probe. A server may accept before it can answer, and may never answer what it accepted then.
+func bounded(ctx context.Context, probe func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+	return probe(ctx)
 }
 
 // alive says whether the process still runs.

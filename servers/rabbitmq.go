@@ -115,6 +115,8 @@ func (r *RabbitMQ) environment() []string {
 	return []string{
 		"ERL_EPMD_PORT=" + number(epmdPort),
 		"ERL_EPMD_ADDRESS=127.0.0.1",
+		// Neither the node nor the helper by which RabbitMQ makes sure of an epmd may start one, which nobody would end.
+		"ERL_FLAGS=-start_epmd false",
 		"ERL_CRASH_DUMP=" + r.path("erl_crash.dump"),
 		"ERL_INETRC=" + r.path("inetrc"),
 		"RABBITMQ_SCRIPTS_DIR=" + r.path("home/sbin"),

@@ -7,9 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -295,13 +298,7 @@ func child() error {
 func TestDeathEndsServers(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir)
-	cmd := exec.CommandContext(t.Context(), must(os.Executable()))
-	cmd.Env = append(os.Environ(), childVariable+"="+dir)
-	cmd.Stderr = os.Stderr
-	out := must(cmd.StdoutPipe())
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	cmd, out := startChild(t, dir)
 	line, err := bufio.NewReader(out).ReadBytes('\n')
 	if err != nil {
 		t.Fatal(err)
@@ -310,38 +307,80 @@ func TestDeathEndsServers(t *testing.T) {
 	if err := json.Unmarshal(line, &r); err != nil {
 		t.Fatal(err)
 	}
-	family := users(r.Folder)
-	if len(family) < len(r.Pids)+2 { // Postgres has children, and there is epmd
-		t.Errorf("only %v run in %s", family, r.Folder)
+	if all := users(dir); len(all) < len(r.Pids)+2 { // Postgres has children, and there is epmd
+		t.Errorf("only %v run in %s", all, r.Folder)
 	}
 	for _, pid := range r.Pids {
 		if !alive(pid) {
 			t.Errorf("server %d does not run", pid)
 		}
 	}
+	kill(t, cmd)
+	vanishes(t, dir)
+	for _, pid := range r.Pids {
+		if alive(pid) {
+			t.Errorf("server %d still runs", pid)
+		}
+	}
+}
+
+// Death in mid-start, at moments that come in this order.
+func TestDeathAtStartLeavesNothing(t *testing.T) {
+	for _, moment := range []string{"", "/postgres1/log", "/mariadb1/data/ibdata1", "/rabbitmq1/log", "/rabbitmq1/mnesia"} {
+		t.Run("folder"+moment, func(t *testing.T) {
+			dir := t.TempDir()
+			open(t, dir)
+			cmd, _ := startChild(t, dir)
+			eventually(t, func() bool {
+				return len(must(filepath.Glob(dir+"/cdc-servers-*"+moment))) > 0
+			}, "never came")
+			kill(t, cmd)
+			vanishes(t, dir)
+		})
+	}
+}
+
+func startChild(t *testing.T, dir string) (*exec.Cmd, io.Reader) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), must(os.Executable()))
+	cmd.Env = append(os.Environ(), childVariable+"="+dir)
+	cmd.Stderr = os.Stderr
+	out := must(cmd.StdoutPipe())
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, out
+}
+
+func kill(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // "killed", as we know
-	eventually(t, func() bool {
-		_, err := os.Stat(r.Folder)
-		return errors.Is(err, os.ErrNotExist)
-	}, "the folder is still there")
-	for _, pid := range append(r.Pids, family...) {
-		eventually(t, func() bool { return !alive(pid) }, fmt.Sprintf("process %d still runs", pid))
-	}
 }
 
-// users lists the processes that work in a folder.
+// vanishes waits until the folder is empty and no process has to do with it any more.
+func vanishes(t *testing.T, dir string) {
+	t.Helper()
+	eventually(t, func() bool { return len(must(os.ReadDir(dir))) == 0 }, "the folder is still there")
+	eventually(t, func() bool { return len(users(dir)) == 0 }, "processes still run")
+}
+
+// users lists the processes, but this one, that a folder is mentioned by, in their arguments or their environment.
 func users(folder string) []int {
 	var all []int
 	for _, entry := range must(os.ReadDir("/proc")) {
-		var pid int
-		if _, err := fmt.Sscan(entry.Name(), &pid); err != nil {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		if cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err == nil && strings.HasPrefix(cwd, folder) {
-			all = append(all, pid)
+		for _, name := range []string{"cmdline", "environ"} {
+			text, err := os.ReadFile(filepath.Join("/proc", entry.Name(), name))
+			if err == nil && strings.Contains(string(text), folder) {
+				all = append(all, pid)
+				break
+			}
 		}
 	}
 	return all

@@ -2,6 +2,7 @@ package servers
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -177,24 +178,32 @@ func newHost(ctx context.Context, spec Spec) (*host, error) {
 			return nil, err
 		}
 	}
+	parent := spec.Dir
+	if parent == "" {
+		parent = os.TempDir()
+	}
 	var err error
-	if h.dir, err = os.MkdirTemp(spec.Dir, "cdc-servers-"); err != nil {
+	if h.dir, err = filepath.Abs(filepath.Join(parent, "cdc-servers-"+rand.Text()[:nameRandom])); err != nil {
 		return nil, err
 	}
-	if h.dir, err = filepath.Abs(h.dir); err != nil {
+	// The watcher first: it removes a folder that is not there as gladly as one that we died too early to tell about.
+	if h.watcher, err = startWatcher(ctx, h.dir); err != nil {
 		return nil, err
 	}
 	if err := h.open(); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(h.dir))
-	}
-	if h.watcher, err = startWatcher(ctx, h.dir); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(h.dir))
+		return nil, errors.Join(err, h.watcher.close())
 	}
 	return h, nil
 }
 
-// open gives the folder to the servers' user, and makes sure that this user can get there.
+// nameRandom is how much of a folder's name is random: ten letters of base 32 are not guessed, and keep paths short.
+const nameRandom = 10
+
+// open makes the folder, the servers' user's own, and makes sure that this user can get there.
 func (h *host) open() error {
+	if err := os.Mkdir(h.dir, 0o700); err != nil {
+		return err
+	}
 	if h.user == nil {
 		return nil
 	}

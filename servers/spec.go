@@ -48,3 +48,6 @@ const portAttempts = 3
 
 // pollEvery is the pause between two looks at a server that starts; servers have no signal for "ready" that all share.
 const pollEvery = 25 * time.Millisecond
+
+// probeLimit bounds one look; a server that is ready answers in milliseconds.
+const probeLimit = 5 * time.Second

@@ -29,9 +29,10 @@ func startWatcher(ctx context.Context, dir string) (*watcher, error) {
 		return nil, fmt.Errorf("start watcher: %w", err)
 	}
 	defer func() { _ = r.Close() }() // the child has its own copy
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), "/bin/sh", "-c", watcherScript, "watcher", dir)
+	// By the environment, so that a list of processes does not show the whole script.
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), "/bin/sh", "-c", `eval "$script"`, "watcher", dir)
 	cmd.Stdin = r
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "script=" + watcherScript}
 	// Its own session, or the terminal's Ctrl-C would end it together with us.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
