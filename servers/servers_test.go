@@ -136,6 +136,16 @@ func TestRabbitMQKeepsData(t *testing.T) {
 			}
 		}
 	})
+	if err := r.PurgeQueue(t.Context(), vhost, "kept"); err != nil {
+		t.Error(err)
+	}
+	conn := must(amqp.Dial(address))
+	if _, ok, err := must(conn.Channel()).Get("kept", true); ok || err != nil {
+		t.Errorf("purged, but got a message: %t, %v", ok, err)
+	}
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
 	if err := r.DeleteQueue(t.Context(), vhost, "kept"); err != nil {
 		t.Error(err)
 	}
