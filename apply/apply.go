@@ -1,0 +1,266 @@
+// Package apply writes the transactions of other offices into this office's database: the progress row first, then the
+// rows, in one database transaction, so that each takes effect exactly once whatever crashes when.
+//
+// The progress row is the position, the fence against a second sidecar, the answer to a COMMIT whose outcome is unknown,
+// and the tag by which capture knows an apply from an application's own write. What a change is, is state: an insert of a
+// row that exists becomes an update, a delete of one that does not is done already.
+//
+// The room does not reconnect by itself: an error leaves nothing half done, and the next call begins with a new connection
+// and the progress row as the database has it.
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"cdc-sidecar/schema"
+)
+
+// Target is the database that changes are applied to. Postgres and MySQL make one.
+type Target interface {
+	connect(ctx context.Context) (session, error)
+}
+
+// session is one connection, and at most one transaction on it. Any error but a verdict on a statement ends its use.
+type session interface {
+	// defs are the definitions as this session has read them.
+	defs() *definitions
+	// progress reads the progress row of an origin.
+	progress(ctx context.Context, office, origin schema.Office) (schema.Position, bool, error)
+	// senders reads all progress rows of an office.
+	senders(ctx context.Context, office schema.Office) (map[schema.Office]schema.Position, error)
+	// record writes a progress row anew; a zero position deletes it.
+	record(ctx context.Context, office, origin schema.Office, at schema.Position) error
+	// begin, save and rollback to what save kept go out with the next run: they cost no round trip.
+	begin()
+	save()
+	restore()
+	restart() // the transaction is rolled back and begins again
+	// run executes steps in order and returns how many rows each hit. When one fails, those behind it are not executed;
+	// failed is its index, or -1 when only a run of single steps could tell.
+	run(ctx context.Context, steps []step, hits []int64) (_ []int64, failed int, err error)
+	commit(ctx context.Context) error
+	// judge grades an error that run or commit returned.
+	judge(err error) verdict
+	user() string
+	// worn says that the session has gathered so much that it is better replaced.
+	worn() bool
+	close()
+}
+
+// Options say for whom an Applier works.
+type Options struct {
+	Office schema.Office
+	Role   schema.Role
+	// Receive says which tables this office takes (flow both or receive); nil: all.
+	Receive func(schema.TableName) bool
+	Log     *slog.Logger
+}
+
+// Applier applies the streams of any number of senders; each stream in its own order, one transaction at a time.
+// Its methods may be called from any goroutine.
+type Applier struct {
+	target  Target
+	options Options
+
+	mu       sync.Mutex
+	streams  map[schema.Office]*stream
+	idle     []session
+	notified map[schema.TableName]time.Time
+}
+
+// maxIdle bounds the connections kept between transactions: one for the stream that runs, one for a second beside it.
+const maxIdle = 2
+
+// New makes an Applier. It connects when it is first used; Close ends it.
+func New(target Target, o Options) *Applier {
+	if o.Receive == nil {
+		o.Receive = func(schema.TableName) bool { return true }
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Applier{target: target, options: o, streams: map[schema.Office]*stream{}, notified: map[schema.TableName]time.Time{}}
+}
+
+func (a *Applier) stream(sender schema.Office) *stream {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.streams[sender]
+	if s == nil {
+		s = &stream{applier: a, sender: sender}
+		a.streams[sender] = s
+	}
+	return s
+}
+
+// Progress is the last transaction of the sender that is applied and durable here; false: none was ever recorded.
+func (a *Applier) Progress(ctx context.Context, sender schema.Office) (schema.Position, bool, error) {
+	s := a.stream(sender)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.load(ctx); err != nil {
+		return schema.Position{}, false, err
+	}
+	return s.have, !s.have.IsZero(), nil
+}
+
+// Apply applies transactions of one sender's stream, in order, and returns nil when they are durable; of a transaction
+// whose last part has not come yet, when everything before it is: its parts stay in one open database transaction.
+// Transactions that are applied already are passed over. On an error everything since the last commit is rolled back,
+// an open transaction from its first part on. The errors: *GapError and *EpochError (nothing was written, the sender has
+// to send otherwise), *schema.RejectedError (this data cannot be applied), *schema.RefusedError (a privilege), ErrFenced,
+// and any other to be tried again.
+func (a *Applier) Apply(ctx context.Context, sender schema.Office, txs []schema.Transaction) error {
+	s := a.stream(sender)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	began := time.Now()
+	err := s.apply(ctx, txs)
+	s.stats.Seconds += time.Since(began).Seconds()
+	if err != nil {
+		s.stats.Errors++
+	}
+	return err
+}
+
+// Begin records where a sender's stream begins here: the transaction behind at is the first to be applied. A position
+// recorded before is overwritten. The row's change is captured as an apply without changes.
+func (a *Applier) Begin(ctx context.Context, sender schema.Office, at schema.Position) error {
+	if at.Epoch == 0 {
+		return fmt.Errorf("begin the stream of %s: position %s has no epoch", sender, at)
+	}
+	return a.record(ctx, sender, at)
+}
+
+// Forget removes what is recorded of a sender: its progress row is deleted.
+func (a *Applier) Forget(ctx context.Context, sender schema.Office) error {
+	return a.record(ctx, sender, schema.Position{})
+}
+
+func (a *Applier) record(ctx context.Context, sender schema.Office, at schema.Position) error {
+	s := a.stream(sender)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.discard()
+	s.known = false
+	ses, err := a.take(ctx)
+	if err != nil {
+		return err
+	}
+	if err := ses.record(ctx, a.options.Office, sender, at); err != nil {
+		a.spoiled(ses)
+		return fmt.Errorf("record progress of %s: %w", sender, err)
+	}
+	a.release(ses)
+	s.have, s.known = at, true
+	return nil
+}
+
+// Senders are the streams that this office has begun to apply, by the progress rows, and how far each is.
+func (a *Applier) Senders(ctx context.Context) (map[schema.Office]schema.Position, error) {
+	ses, err := a.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all, err := ses.senders(ctx, a.options.Office)
+	if err != nil {
+		a.spoiled(ses)
+		return nil, fmt.Errorf("read progress: %w", err)
+	}
+	a.release(ses)
+	return all, nil
+}
+
+// Discard rolls back what is open of transactions whose last parts have not come: whoever feeds the Applier has lost its
+// place and will begin them again.
+func (a *Applier) Discard(context.Context) {
+	for _, s := range a.all() {
+		s.mu.Lock()
+		s.discard()
+		s.mu.Unlock()
+	}
+}
+
+// Close discards what is open and closes all connections. The Applier may be used again; it connects anew.
+func (a *Applier) Close() {
+	a.Discard(context.Background())
+	a.dropIdle()
+}
+
+func (a *Applier) all() []*stream {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	all := make([]*stream, 0, len(a.streams))
+	for _, s := range a.streams {
+		all = append(all, s)
+	}
+	return all
+}
+
+// take lends a connection. Their number is not limited here: one for each transaction that is open, so one for each
+// sender at most; a limit would let one sender's unfinished transaction stop all others.
+func (a *Applier) take(ctx context.Context) (session, error) {
+	a.mu.Lock()
+	if n := len(a.idle); n > 0 {
+		ses := a.idle[n-1]
+		a.idle = a.idle[:n-1]
+		a.mu.Unlock()
+		ses.defs().refresh()
+		return ses, nil
+	}
+	a.mu.Unlock()
+	return a.target.connect(ctx)
+}
+
+func (a *Applier) release(ses session) {
+	a.mu.Lock()
+	keep := len(a.idle) < maxIdle && !ses.worn()
+	if keep {
+		a.idle = append(a.idle, ses)
+	}
+	a.mu.Unlock()
+	if !keep {
+		ses.close()
+	}
+}
+
+// spoiled closes a session after an error, and those that wait: when the server restarted, they are dead too.
+func (a *Applier) spoiled(ses session) {
+	ses.close()
+	a.dropIdle()
+}
+
+func (a *Applier) dropIdle() {
+	a.mu.Lock()
+	idle := a.idle
+	a.idle = nil
+	a.mu.Unlock()
+	for _, ses := range idle {
+		ses.close()
+	}
+}
+
+// noticeEvery bounds how often the log speaks of repaired rows of one table.
+const noticeEvery = time.Minute
+
+// noticeRepair logs that a row was not as the change expected it. It is converged, but somebody may want to know why.
+func (a *Applier) noticeRepair(sender schema.Office, st *step, found string) {
+	table := st.change.Table.TableName
+	a.mu.Lock()
+	quiet := time.Since(a.notified[table]) < noticeEvery
+	if !quiet {
+		a.notified[table] = time.Now()
+	}
+	a.mu.Unlock()
+	if !quiet {
+		a.options.Log.Warn("repaired a row", "table", table.String(), "key", st.change.KeyString(), "operation", st.change.Op.String(),
+			"found", found, "sender", string(sender), "position", st.at.String())
+	}
+}
+
+var errVanished = errors.New("the row came and went while it was written")

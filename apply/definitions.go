@@ -1,0 +1,91 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"cdc-sidecar/catalog"
+	"cdc-sidecar/schema"
+)
+
+const (
+	// definitionsAge bounds how long a session believes what it has read of the tables: after somebody narrows a column,
+	// a value might be rounded for at most so long. (A changed table that makes a statement fail is noticed at once.)
+	definitionsAge = time.Minute
+	// maxPlans bounds the definitions that a session keeps of what other offices send: far above the tables of a fleet.
+	maxPlans = 4096
+)
+
+// definitions is what a session knows of the tables here, and the plans made from it.
+type definitions struct {
+	engine schema.Engine
+	read   func(context.Context) ([]catalog.Table, error)
+
+	readAt time.Time
+	tables map[schema.TableName]*catalog.Table
+	plans  map[uint64]*plan
+	marks  *form // see progressForm
+}
+
+// refresh forgets definitions that are too old. Only between transactions.
+func (d *definitions) refresh() {
+	if d.tables != nil && time.Since(d.readAt) > definitionsAge {
+		d.forget()
+	}
+}
+
+func (d *definitions) forget() { d.tables, d.plans = nil, nil }
+
+// plan finds the way of a definition's rows into the table of that name here.
+func (d *definitions) plan(ctx context.Context, source *schema.Table) (*plan, error) {
+	if p := d.plans[source.Fingerprint()]; p != nil && p.source.TableName == source.TableName && len(p.source.Columns) == len(source.Columns) {
+		return p, nil
+	}
+	if d.tables == nil {
+		if err := d.load(ctx); err != nil {
+			return nil, err
+		}
+	}
+	target := d.tables[source.TableName]
+	if target == nil {
+		return nil, &schema.RejectedError{
+			Table: source.TableName, Cause: errors.New("there is no such table here"),
+			Remedy: "create it as it is at its origin, or flow: none (or send) for the table",
+		}
+	}
+	p, err := newPlan(source, target, d.engine)
+	if err != nil {
+		return nil, err
+	}
+	if len(d.plans) >= maxPlans {
+		clear(d.plans)
+	}
+	d.plans[source.Fingerprint()] = p
+	return p, nil
+}
+
+func (d *definitions) load(ctx context.Context) error {
+	tables, err := d.read(ctx)
+	if err != nil {
+		return fmt.Errorf("read the definitions of the tables: %w", err)
+	}
+	d.readAt = time.Now()
+	d.tables, d.plans = make(map[schema.TableName]*catalog.Table, len(tables)), map[uint64]*plan{}
+	for i := range tables {
+		d.tables[tables[i].TableName] = &tables[i]
+	}
+	return nil
+}
+
+// staleSince reports whether what is known was read before t: a failure may then come from a table that was changed.
+func (d *definitions) staleSince(t time.Time) bool { return d.tables != nil && d.readAt.Before(t) }
+
+// progressForm is the session's form of the progress row's update.
+func (d *definitions) progressForm() *form {
+	if d.marks == nil {
+		d.marks = progressForm(d.engine)
+	}
+	return d.marks
+}

@@ -1,0 +1,92 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+
+	"cdc-sidecar/schema"
+)
+
+// ErrFenced says that the progress row is no longer where this sidecar left it: a second sidecar writes to this database,
+// or the database was restored. Nothing was written; the next call reads the row again.
+var ErrFenced = errors.New("the progress row was moved by somebody else")
+
+// GapError says that a sender's stream arrived with a hole: what is missing must be sent again first.
+type GapError struct {
+	Sender schema.Office
+	Have   schema.Position // the last transaction that is applied
+	Got    schema.Position // what came instead of the one after it
+	Part   int             // the part that came, of a transaction whose earlier parts did not
+}
+
+func (e *GapError) Error() string {
+	if e.Part > 0 {
+		return fmt.Sprintf("stream of %s: part %d of %s arrived without the parts before it (applied: %s)", e.Sender, e.Part, e.Got, e.Have)
+	}
+	return fmt.Sprintf("stream of %s: %s arrived after %s", e.Sender, e.Got, e.Have)
+}
+
+// EpochError says that a sender's history is not the one that was applied so far; a zero Have: nothing was recorded of it.
+type EpochError struct {
+	Sender schema.Office
+	Have   schema.Position
+	Got    schema.Position
+}
+
+func (e *EpochError) Error() string {
+	if e.Have.IsZero() {
+		return fmt.Sprintf("stream of %s: no progress is recorded for it here, %s arrived", e.Sender, e.Got)
+	}
+	return fmt.Sprintf("stream of %s: epoch %d arrived, applied so far is %s", e.Sender, e.Got.Epoch, e.Have)
+}
+
+// fault grades what a server said.
+type fault uint8
+
+const (
+	transient   fault = iota // everything that may be otherwise next time: tried again for ever
+	data                     // this data, in these tables: never by itself
+	privilege                // a grant is missing
+	duplicate                // data: a unique key is taken
+	unsupported              // data: Postgres' TRUNCATE of a table that another one refers to
+)
+
+// verdict is a server's error, graded.
+type verdict struct {
+	fault  fault
+	column string
+	remedy string
+}
+
+// explain turns a server's error about a step into one that names what it was about.
+func explain(err error, v verdict, st *step, user string) error {
+	if st.change == nil {
+		if v.fault == privilege {
+			return &schema.RefusedError{What: "the database refuses to write our progress", Cause: err, Remedy: v.remedy}
+		}
+		return fmt.Errorf("record progress %s: %w", st.at, err)
+	}
+	table := st.change.Table.TableName
+	switch v.fault {
+	case transient:
+		return fmt.Errorf("apply %s to table %s at %s: %w", st.change.Op, table, st.at, err)
+	case privilege:
+		return &schema.RefusedError{
+			What: fmt.Sprintf("the database refuses to %s in table %s", st.change.Op, table), Cause: err,
+			Remedy: fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE%s ON %s TO %s", map[bool]string{true: ", TRUNCATE"}[st.plan.engine == schema.Postgres], st.plan.name(), user),
+		}
+	default:
+		return &schema.RejectedError{Table: table, Key: st.change.KeyString(), Column: v.column, At: st.at, Cause: err, Remedy: v.remedy}
+	}
+}
+
+// locate completes a rejection that was found before the database was asked.
+func locate(err error, c *schema.Change, at schema.Position) error {
+	var r *schema.RejectedError
+	if errors.As(err, &r) && r.At.IsZero() {
+		located := *r
+		located.Key, located.At = c.KeyString(), at
+		return &located
+	}
+	return err
+}

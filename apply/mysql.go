@@ -1,0 +1,267 @@
+package apply
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"cdc-sidecar/catalog"
+	"cdc-sidecar/schema"
+)
+
+// mysqlSettings make a session strict about values (an error, where the default would store something else), take what an
+// equal server may hold (zero dates, ids of 0), and make the session the polite party. They hold for MySQL and MariaDB.
+const mysqlSettings = "SET NAMES utf8mb4, " +
+	"SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES', " +
+	"SESSION time_zone = '+00:00', SESSION innodb_lock_wait_timeout = 5, SESSION lock_wait_timeout = 5, " +
+	"SESSION foreign_key_checks = 1, SESSION unique_checks = 1, SESSION autocommit = 1; " +
+	"SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
+
+// mysqlSilence bounds the wait for one answer of the server: longer than any statement of ours takes.
+const mysqlSilence = 5 * time.Minute
+
+const (
+	// mysqlQuery is where a query is cut and sent: far below the smallest max_allowed_packet in use (4 MiB), and large
+	// enough that round trips do not count. A single larger row makes a larger query.
+	mysqlQuery = 256 << 10
+	// mysqlTuples bounds one multi-row INSERT: beyond some hundreds of rows there is nothing left to gain.
+	mysqlTuples = 500
+)
+
+type mysqlTarget struct{ dsn schema.DSN }
+
+// MySQL is a MySQL or MariaDB database as a target.
+func MySQL(dsn schema.DSN) Target { return mysqlTarget{dsn} }
+
+type mysqlSession struct {
+	db         *sql.DB
+	conn       *sql.Conn
+	account    string
+	definition definitions
+	queued     []string
+	query      []byte
+	tuples     []int // rows of each statement in query; 0 for a queued one
+}
+
+func (t mysqlTarget) config() *mysql.Config {
+	c := mysql.NewConfig()
+	c.Net, c.Addr, c.User, c.Passwd, c.DBName = "tcp", t.dsn.Address(), t.dsn.User, t.dsn.Password, t.dsn.Database
+	c.TLSConfig = t.dsn.Params.Get("tls")
+	c.Timeout, c.ReadTimeout, c.WriteTimeout = connectLimit, mysqlSilence, mysqlSilence
+	c.ClientFoundRows, c.MultiStatements = true, true
+	c.MaxAllowedPacket = 0 // the server's own
+	c.Logger = &mysql.NopLogger{}
+	return c
+}
+
+func (t mysqlTarget) connect(ctx context.Context) (session, error) {
+	connector, err := mysql.NewConnector(t.config())
+	if err != nil {
+		return nil, &schema.RefusedError{What: "database URL of " + t.dsn.String(), Cause: err}
+	}
+	s := &mysqlSession{db: sql.OpenDB(connector), account: t.dsn.User}
+	if s.conn, err = s.db.Conn(ctx); err != nil {
+		_ = s.db.Close()
+		return nil, mysqlConnectError(t.dsn, err)
+	}
+	var version string
+	if _, err = s.conn.ExecContext(ctx, mysqlSettings); err == nil {
+		err = s.conn.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version)
+	}
+	if err != nil {
+		s.close()
+		return nil, fmt.Errorf("prepare a session on %s: %w", t.dsn, err)
+	}
+	engine := schema.MySQL
+	if strings.Contains(version, "MariaDB") {
+		engine = schema.MariaDB
+	}
+	s.definition = definitions{engine: engine, read: func(ctx context.Context) ([]catalog.Table, error) {
+		return catalog.ReadMySQL(ctx, s.conn, t.dsn.DefaultSchema())
+	}}
+	return s, nil
+}
+
+func mysqlConnectError(dsn schema.DSN, err error) error {
+	var server *mysql.MySQLError
+	if errors.As(err, &server) {
+		switch server.Number {
+		case 1044, 1045, 1049, 1698:
+			return &schema.RefusedError{What: "connect to " + dsn.String(), Cause: server, Remedy: "check user, password and database"}
+		}
+	}
+	return fmt.Errorf("connect to %s: %w", dsn, err)
+}
+
+func (s *mysqlSession) defs() *definitions { return &s.definition }
+func (s *mysqlSession) user() string       { return "'" + s.account + "'@…" }
+
+var mysqlProgress = tableName(schema.MySQL, schema.OwnSchema, schema.ProgressTable)
+
+func (s *mysqlSession) progress(ctx context.Context, office, origin schema.Office) (schema.Position, bool, error) {
+	var at schema.Position
+	err := s.conn.QueryRowContext(ctx, "SELECT epoch, seq FROM "+mysqlProgress+" WHERE office = ? AND origin = ?",
+		string(office), string(origin)).Scan(&at.Epoch, &at.Seq)
+	if errors.Is(err, sql.ErrNoRows) {
+		return schema.Position{}, false, nil
+	}
+	return at, err == nil, err
+}
+
+func (s *mysqlSession) senders(ctx context.Context, office schema.Office) (map[schema.Office]schema.Position, error) {
+	rows, err := s.conn.QueryContext(ctx, "SELECT origin, epoch, seq FROM "+mysqlProgress+" WHERE office = ?", string(office))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := map[schema.Office]schema.Position{}
+	for rows.Next() {
+		var origin string
+		var at schema.Position
+		if err := rows.Scan(&origin, &at.Epoch, &at.Seq); err != nil {
+			return nil, err
+		}
+		all[schema.Office(origin)] = at
+	}
+	return all, rows.Err()
+}
+
+func (s *mysqlSession) record(ctx context.Context, office, origin schema.Office, at schema.Position) error {
+	if at.IsZero() {
+		_, err := s.conn.ExecContext(ctx, "DELETE FROM "+mysqlProgress+" WHERE office = ? AND origin = ?", string(office), string(origin))
+		return err
+	}
+	// Our own table has one unique key, so this form is safe here.
+	_, err := s.conn.ExecContext(ctx, "INSERT INTO "+mysqlProgress+
+		" (office, origin, epoch, seq, stamp_millis, stamp_counter, committed) VALUES (?, ?, ?, ?, 0, 0, 0)"+
+		" ON DUPLICATE KEY UPDATE epoch = VALUES(epoch), seq = VALUES(seq), stamp_millis = 0, stamp_counter = 0, committed = 0",
+		string(office), string(origin), at.Epoch, at.Seq)
+	return err
+}
+
+func (s *mysqlSession) begin()   { s.queued = append(s.queued[:0], "START TRANSACTION") }
+func (s *mysqlSession) save()    { s.queued = append(s.queued, "SAVEPOINT cdc") }
+func (s *mysqlSession) restore() { s.queued = append(s.queued[:0], "ROLLBACK TO SAVEPOINT cdc") }
+func (s *mysqlSession) restart() { s.queued = append(s.queued[:0], "ROLLBACK", "START TRANSACTION") }
+
+// run sends the steps as queries of many statements each; consecutive inserts of the same form become one statement with
+// many rows. Values stand in the text: preparing would cost a round trip for each row.
+func (s *mysqlSession) run(ctx context.Context, steps []step, hits []int64) ([]int64, int, error) {
+	s.query, s.tuples = s.query[:0], s.tuples[:0]
+	for _, text := range s.queued {
+		s.query = append(append(s.query, text...), ';')
+		s.tuples = append(s.tuples, 0)
+	}
+	s.queued = s.queued[:0]
+	var err error
+	for i := range steps {
+		s.add(&steps[i], i > 0 && steps[i-1].form == steps[i].form)
+		if len(s.query) >= mysqlQuery || i == len(steps)-1 {
+			if hits, err = s.flush(ctx, hits); err != nil {
+				return hits, map[bool]int{true: 0, false: -1}[len(steps) == 1], err
+			}
+		}
+	}
+	return hits, -1, nil
+}
+
+// add appends a step to the query.
+func (s *mysqlSession) add(st *step, again bool) {
+	f := st.form
+	if last := len(s.tuples) - 1; again && f.op == schema.Insert && last >= 0 && s.tuples[last] > 0 && s.tuples[last] < mysqlTuples {
+		s.tuples[last]++
+		s.query[len(s.query)-1] = ','
+	} else {
+		s.tuples = append(s.tuples, 1)
+		s.query = append(s.query, f.prefix...)
+	}
+	for i, v := range st.args {
+		s.query = append(s.query, f.pieces[i]...)
+		s.query = appendLiteral(s.query, v, &f.columns[i])
+	}
+	s.query = append(append(s.query, f.pieces[len(f.pieces)-1]...), ';')
+}
+
+// flush sends the query and reads how many rows each of its statements hit.
+func (s *mysqlSession) flush(ctx context.Context, hits []int64) ([]int64, error) {
+	query := string(s.query[:len(s.query)-1])
+	var affected []int64
+	err := s.conn.Raw(func(raw any) error {
+		execer, ok := raw.(driver.ExecerContext)
+		if !ok {
+			return fmt.Errorf("driver connection %T cannot execute", raw)
+		}
+		res, err := execer.ExecContext(ctx, query, nil)
+		if err != nil {
+			return err
+		}
+		if all, ok := res.(mysql.Result); ok {
+			affected = all.AllRowsAffected()
+		}
+		return nil
+	})
+	if err == nil && len(affected) != len(s.tuples) {
+		err = fmt.Errorf("%d statements were answered with %d results", len(s.tuples), len(affected))
+	}
+	if err != nil {
+		return hits, err
+	}
+	for i, n := range s.tuples {
+		if n == 1 {
+			hits = append(hits, affected[i])
+			continue
+		}
+		for range n { // an insert of many rows inserts all or fails
+			hits = append(hits, affected[i]/int64(n))
+		}
+	}
+	if s.query, s.tuples = s.query[:0], s.tuples[:0]; cap(s.query) > 2*mysqlQuery {
+		s.query = nil
+	}
+	return hits, nil
+}
+
+func (s *mysqlSession) commit(ctx context.Context) error {
+	_, err := s.conn.ExecContext(ctx, "COMMIT")
+	return err
+}
+
+func (s *mysqlSession) worn() bool { return false }
+
+func (s *mysqlSession) close() {
+	// The connection, not only its place in the pool: the server rolls back what is open.
+	_ = s.conn.Raw(func(any) error { return driver.ErrBadConn })
+	_ = s.conn.Close()
+	_ = s.db.Close()
+}
+
+// judge grades by error number. What is not known to be the data's fault is tried again.
+func (s *mysqlSession) judge(err error) verdict {
+	if errors.Is(err, mysql.ErrPktTooLarge) {
+		return verdict{fault: data, remedy: "SET GLOBAL max_allowed_packet = 1073741824"}
+	}
+	var server *mysql.MySQLError
+	if !errors.As(err, &server) {
+		return verdict{}
+	}
+	switch server.Number {
+	case 1044, 1142, 1143, 1227, 1370:
+		return verdict{fault: privilege}
+	case 1062, 1586:
+		return verdict{fault: duplicate, remedy: "the row collides with another row here: change one of the two"}
+	case 1216, 1217, 1451, 1452:
+		return verdict{fault: data, remedy: "a foreign key here forbids it: receive the table that it refers to, too"}
+	case 1153:
+		return verdict{fault: data, remedy: "SET GLOBAL max_allowed_packet = 1073741824"}
+	case 1048, 1054, 1064, 1118, 1136, 1146, 1171, 1264, 1265, 1292, 1364, 1365, 1366, 1367, 1406, 1411, 1416, 1525, 1526, 1644, 1690, 1748, 1906,
+		1907, 3105, 3140, 3141, 3145, 3819, 4025, 4078:
+		return verdict{fault: data}
+	}
+	return verdict{}
+}

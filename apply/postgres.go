@@ -1,0 +1,294 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"cdc-sidecar/catalog"
+	"cdc-sidecar/schema"
+)
+
+// postgresManners make a session the polite party: it is the apply that waits and tries again, not the application.
+var postgresManners = map[string]string{
+	"application_name":              "cdc-sidecar apply",
+	"default_transaction_isolation": "read committed",
+	"row_security":                  "off", // a policy is then an error; it would hide rows
+	"lock_timeout":                  "2s",
+	"statement_timeout":             "300s", // longer than a row's statement ever takes, shorter than a night
+	// A transaction in parts waits for its next part; a sidecar that is gone must not hold row locks.
+	"idle_in_transaction_session_timeout": "120s",
+}
+
+const (
+	// connectLimit bounds dialling and logging in.
+	connectLimit = 10 * time.Second
+	// closeLimit bounds the good-bye to a server that may not answer.
+	closeLimit = time.Second
+	// maxStatements bounds a session's prepared statements, some tens of kilobytes each in the server: one for each table
+	// and set of columns. A session beyond it is replaced.
+	maxStatements = 1000
+)
+
+type postgresTarget struct{ dsn schema.DSN }
+
+// Postgres is a Postgres database as a target. Each connection of an Applier is a direct one: a pooler in transaction
+// mode would lose its settings.
+func Postgres(dsn schema.DSN) Target { return postgresTarget{dsn} }
+
+type postgresSession struct {
+	conn       *pgx.Conn
+	definition definitions
+	queued     []string          // sent before the next run's steps
+	statements map[string]string // SQL → name of the prepared statement
+	fresh      []*form           // prepared in the pipeline under way
+	prepared   int               // names given
+	params     [][]byte
+	scratch    []byte
+}
+
+func (t postgresTarget) connect(ctx context.Context) (session, error) {
+	config, err := pgx.ParseConfig(t.dsn.URL())
+	if err != nil {
+		return nil, &schema.RefusedError{What: "database URL of " + t.dsn.String(), Cause: errors.New("not understood by the Postgres driver")}
+	}
+	maps.Copy(config.RuntimeParams, catalog.PostgresSession())
+	maps.Copy(config.RuntimeParams, postgresManners)
+	config.ConnectTimeout = connectLimit
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, connectError(t.dsn, err)
+	}
+	s := &postgresSession{conn: conn, statements: map[string]string{}}
+	s.definition = definitions{engine: schema.Postgres, read: func(ctx context.Context) ([]catalog.Table, error) {
+		return catalog.ReadPostgres(ctx, conn, t.dsn.DefaultSchema())
+	}}
+	if err := s.replicaRole(ctx); err != nil {
+		s.close()
+		return nil, fmt.Errorf("prepare a session on %s: %w", t.dsn, err)
+	}
+	return s, nil
+}
+
+// connectError tells what waiting will not mend (password, database) from what it may.
+func connectError(dsn schema.DSN, err error) error {
+	var server *pgconn.PgError
+	if errors.As(err, &server) {
+		switch server.Code {
+		case "28000", "28P01", "3D000", "42501":
+			return &schema.RefusedError{What: "connect to " + dsn.String(), Cause: server, Remedy: "check user, password, database and pg_hba.conf"}
+		}
+	}
+	return fmt.Errorf("connect to %s: %w", dsn, err)
+}
+
+// replicaRole keeps triggers and foreign keys of this database from acting on rows that carry their effects already.
+// A user that may not do so applies with them (doctor says what to grant).
+func (s *postgresSession) replicaRole(ctx context.Context) error {
+	_, err := s.conn.Exec(ctx, "SET session_replication_role = replica")
+	var server *pgconn.PgError
+	if errors.As(err, &server) && server.Code == "42501" {
+		return nil
+	}
+	return err
+}
+
+func (s *postgresSession) defs() *definitions { return &s.definition }
+func (s *postgresSession) user() string       { return s.conn.Config().User }
+
+var postgresProgress = tableName(schema.Postgres, schema.OwnSchema, schema.ProgressTable)
+
+func (s *postgresSession) progress(ctx context.Context, office, origin schema.Office) (schema.Position, bool, error) {
+	var epoch, seq int64
+	err := s.conn.QueryRow(ctx, "SELECT epoch, seq FROM "+postgresProgress+" WHERE office = $1 AND origin = $2",
+		string(office), string(origin)).Scan(&epoch, &seq)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return schema.Position{}, false, nil
+	}
+	return schema.Position{Epoch: uint64(epoch), Seq: uint64(seq)}, err == nil, err
+}
+
+func (s *postgresSession) senders(ctx context.Context, office schema.Office) (map[schema.Office]schema.Position, error) {
+	rows, err := s.conn.Query(ctx, "SELECT origin, epoch, seq FROM "+postgresProgress+" WHERE office = $1", string(office))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := map[schema.Office]schema.Position{}
+	for rows.Next() {
+		var origin string
+		var epoch, seq int64
+		if err := rows.Scan(&origin, &epoch, &seq); err != nil {
+			return nil, err
+		}
+		all[schema.Office(origin)] = schema.Position{Epoch: uint64(epoch), Seq: uint64(seq)}
+	}
+	return all, rows.Err()
+}
+
+func (s *postgresSession) record(ctx context.Context, office, origin schema.Office, at schema.Position) error {
+	if at.IsZero() {
+		_, err := s.conn.Exec(ctx, "DELETE FROM "+postgresProgress+" WHERE office = $1 AND origin = $2", string(office), string(origin))
+		return err
+	}
+	_, err := s.conn.Exec(ctx, "INSERT INTO "+postgresProgress+
+		" (office, origin, epoch, seq, stamp_millis, stamp_counter, committed) VALUES ($1, $2, $3, $4, 0, 0, 0)"+
+		" ON CONFLICT (office, origin) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq, stamp_millis = 0, stamp_counter = 0, committed = 0",
+		string(office), string(origin), int64(at.Epoch), int64(at.Seq))
+	return err
+}
+
+func (s *postgresSession) begin()   { s.queued = append(s.queued[:0], "BEGIN") }
+func (s *postgresSession) save()    { s.queued = append(s.queued, "SAVEPOINT cdc") }
+func (s *postgresSession) restore() { s.queued = append(s.queued[:0], "ROLLBACK TO SAVEPOINT cdc") }
+func (s *postgresSession) restart() { s.queued = append(s.queued[:0], "ROLLBACK", "BEGIN") }
+
+// run sends everything in one pipeline and then reads the results: one round trip, whatever the number of rows.
+func (s *postgresSession) run(ctx context.Context, steps []step, hits []int64) ([]int64, int, error) {
+	p := s.conn.PgConn().StartPipeline(ctx)
+	for _, sql := range s.queued {
+		p.SendQueryParams(sql, nil, nil, nil, nil)
+	}
+	s.fresh = s.fresh[:0]
+	for i := range steps {
+		s.send(p, &steps[i])
+	}
+	err := p.Sync()
+	failed := -1
+	if err == nil {
+		hits, failed, err = s.results(p, steps, hits)
+	}
+	if err != nil {
+		s.unprepare()
+	}
+	s.queued = s.queued[:0]
+	if closing := p.Close(); err == nil {
+		err = closing
+	}
+	return hits, failed, err
+}
+
+func (s *postgresSession) send(p *pgconn.Pipeline, st *step) {
+	f := st.form
+	if f.name == "" {
+		if f.name = s.statements[f.sql]; f.name == "" {
+			s.prepared++
+			f.name = "cdc" + strconv.Itoa(s.prepared)
+			s.statements[f.sql] = f.name
+			p.SendPrepare(f.name, f.sql, nil)
+			s.fresh = append(s.fresh, f)
+		}
+	}
+	// The driver copies the values into its own buffer at once.
+	s.scratch, s.params = s.scratch[:0], s.params[:0]
+	for _, v := range st.args {
+		if v.IsNull() {
+			s.params = append(s.params, nil)
+			continue
+		}
+		from := len(s.scratch)
+		s.scratch = append(s.scratch, v.Text()...)
+		s.params = append(s.params, s.scratch[from:len(s.scratch):len(s.scratch)])
+	}
+	p.SendQueryPrepared(f.name, s.params, f.formats, nil)
+	if cap(s.scratch) > maxScratch {
+		s.scratch = nil
+	}
+}
+
+// maxScratch bounds the buffer kept for one row's values, so that one large row is not remembered for ever.
+const maxScratch = 1 << 20
+
+// results reads one result for each statement sent: those queued, and of the steps one for each, with the description of
+// the prepared statement before it where one was sent.
+func (s *postgresSession) results(p *pgconn.Pipeline, steps []step, hits []int64) ([]int64, int, error) {
+	for range s.queued {
+		if _, err := result(p); err != nil {
+			return hits, -1, err
+		}
+	}
+	fresh := s.fresh
+	for i := range steps {
+		if len(fresh) > 0 && fresh[0] == steps[i].form {
+			fresh = fresh[1:]
+			if _, err := p.GetResults(); err != nil {
+				return hits, i, err
+			}
+		}
+		n, err := result(p)
+		if err != nil {
+			return hits, i, err
+		}
+		hits = append(hits, n)
+	}
+	return hits, -1, nil
+}
+
+func result(p *pgconn.Pipeline) (int64, error) {
+	got, err := p.GetResults()
+	if err != nil {
+		return 0, err
+	}
+	reader, ok := got.(*pgconn.ResultReader)
+	if !ok {
+		return 0, fmt.Errorf("pipeline out of step: %T", got)
+	}
+	tag, err := reader.Close()
+	return tag.RowsAffected(), err
+}
+
+// unprepare forgets the names given in a pipeline that failed: the server may not have heard of them.
+func (s *postgresSession) unprepare() {
+	for _, f := range s.fresh {
+		delete(s.statements, f.sql)
+		f.name = ""
+	}
+	s.fresh = s.fresh[:0]
+}
+
+func (s *postgresSession) commit(ctx context.Context) error {
+	tag, err := s.conn.Exec(ctx, "COMMIT", pgx.QueryExecModeSimpleProtocol)
+	if err == nil && tag.String() != "COMMIT" {
+		err = fmt.Errorf("COMMIT was answered with %s", tag)
+	}
+	return err
+}
+
+func (s *postgresSession) worn() bool { return len(s.statements) > maxStatements }
+
+func (s *postgresSession) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
+	defer cancel()
+	_ = s.conn.Close(ctx) // an open transaction is rolled back by the server; there is nothing to lose
+}
+
+// judge grades by SQLSTATE. What is not known to be the data's fault is tried again.
+func (s *postgresSession) judge(err error) verdict {
+	var server *pgconn.PgError
+	if !errors.As(err, &server) || len(server.Code) != 5 {
+		return verdict{}
+	}
+	v := verdict{column: server.ColumnName}
+	switch code := server.Code; {
+	case code == "42501":
+		v.fault = privilege
+	case code == "23505":
+		v.fault = duplicate
+		v.remedy = "the row collides with another row here on " + server.ConstraintName + ": change one of the two"
+	case code == "23503":
+		v.fault = data
+		v.remedy = "the row that it refers to is missing here (" + server.ConstraintName + "): receive that table too, or grant session_replication_role to the sidecar's user"
+	case code == "0A000":
+		v.fault = unsupported
+	case code == "42P01", code == "42703", code == "42804", code == "428C9", code == "42P10", code == "54000", code == "P0001", code == "42883",
+		code == "44000", code[:2] == "22", code[:2] == "23", code[:2] == "21":
+		v.fault = data
+	}
+	return v
+}

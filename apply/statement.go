@@ -1,0 +1,488 @@
+package apply
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"cdc-sidecar/catalog"
+	"cdc-sidecar/schema"
+)
+
+// form is one statement without its values: the text around them, and the columns that they go into. Rows that touch the
+// same columns of a table in the same way share a form.
+type form struct {
+	op     schema.Op // 0: the progress row
+	prefix string    // of an insert, the text before the first tuple
+	pieces []string  // the text around the values: one more than there are columns
+	suffix string
+	// columns are the target's, one for each value: their kinds decide how a value is written.
+	columns []schema.Column
+
+	// For Postgres: the whole statement with $1, $2 …, how each value is sent, and the name under which the session that
+	// the form belongs to has prepared it.
+	sql     string
+	formats []int16
+	name    string
+}
+
+// step is a form with its values: one statement to run, and what to say when it fails.
+type step struct {
+	form   *form
+	args   []schema.Value
+	change *schema.Change // nil for the progress row
+	plan   *plan
+	at     schema.Position
+}
+
+// plan is how rows of one definition, as some office had it, enter the table here. Pure: it knows no connection.
+type plan struct {
+	source  *schema.Table
+	target  *catalog.Table
+	engine  schema.Engine
+	columns []mapping // one for each source column
+	forms   map[string]*form
+	shape   []byte // scratch
+}
+
+// mapping is one source column's way.
+type mapping struct {
+	to       int // the target's column; -1: it has none, or computes it
+	convert  converter
+	missing  bool // the target lacks the column
+	identity bool // GENERATED ALWAYS on both sides: inserted, never updated
+}
+
+// newPlan compares the definitions. Its error says that no row of this table can be applied.
+func newPlan(source *schema.Table, target *catalog.Table, engine schema.Engine) (*plan, error) {
+	p := &plan{source: source, target: target, engine: engine, forms: map[string]*form{}}
+	for i := range source.Columns {
+		from := &source.Columns[i]
+		m := mapping{to: target.Column(from.Name)}
+		switch {
+		case m.to < 0:
+			m.missing = !from.Generated
+		case target.Columns[m.to].Generated:
+			m.to = -1
+		default:
+			to := target.Columns[m.to]
+			m.convert = converterFor(*from, to, source.Engine, engine)
+			m.identity = from.Identity && to.Identity
+		}
+		p.columns = append(p.columns, m)
+	}
+	return p, p.checkKey()
+}
+
+// checkKey: the row that the origin means must be the row that is found here, so both must tell rows apart by the same
+// columns.
+func (p *plan) checkKey() error {
+	if len(p.source.Key) == 0 {
+		return &schema.RejectedError{Table: p.source.TableName, Cause: errors.New("the table has no key at its origin"), Remedy: "give it a primary key there"}
+	}
+	key := make([]int, 0, len(p.source.Key))
+	for _, k := range p.source.Key {
+		if p.columns[k].to < 0 {
+			return p.missingColumn(k)
+		}
+		key = append(key, p.columns[k].to)
+	}
+	slices.Sort(key)
+	for _, own := range append([][]int{p.target.Key}, p.target.Unique...) {
+		if own = slices.Clone(own); len(own) == len(key) {
+			if slices.Sort(own); slices.Equal(own, key) {
+				return nil
+			}
+		}
+	}
+	names := make([]string, 0, len(key))
+	for _, k := range p.source.Key {
+		names = append(names, quote(p.engine, p.source.Columns[k].Name))
+	}
+	list := strings.Join(names, ", ")
+	return &schema.RejectedError{
+		Table:  p.source.TableName,
+		Cause:  fmt.Errorf("rows are identified by (%s), and no primary or unique key here has exactly these columns", list),
+		Remedy: fmt.Sprintf("ALTER TABLE %s ADD UNIQUE (%s)", p.name(), list),
+	}
+}
+
+func (p *plan) missingColumn(i int) error {
+	c := p.source.Columns[i]
+	return &schema.RejectedError{
+		Table: p.source.TableName, Column: c.Name, Cause: errors.New("the table here has no such column"),
+		Remedy: fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s, or flow: none for the table", p.name(), quote(p.engine, c.Name), columnType(c, p.source.Engine, p.engine)),
+	}
+}
+
+func (p *plan) name() string { return tableName(p.engine, p.target.OwnSchema, p.target.Name) }
+
+func tableName(engine schema.Engine, space, name string) string {
+	return quote(engine, space) + "." + quote(engine, name)
+}
+
+func quote(engine schema.Engine, name string) string {
+	mark := "`"
+	if engine == schema.Postgres {
+		mark = `"`
+	}
+	return mark + strings.ReplaceAll(name, mark, mark+mark) + mark
+}
+
+// bind turns a change into a step. key is the image that identifies the row (of an update and a delete). The step's
+// values are appended to args.
+func (p *plan) bind(op schema.Op, c *schema.Change, key schema.Row, args []schema.Value) (step, []schema.Value, error) {
+	var set schema.Row
+	moves := false
+	if op == schema.Insert || op == schema.Update {
+		set = c.After
+		moves = op == schema.Update && p.keyMoves(key, c.After)
+	}
+	f, err := p.form(op, set, moves)
+	if err != nil {
+		return step{}, args, err
+	}
+	from := len(args)
+	for i := range set {
+		if p.writes(op, i, set, moves) {
+			if args, err = p.value(i, set[i], args); err != nil {
+				return step{}, args, err
+			}
+		}
+	}
+	if op == schema.Update || op == schema.Delete {
+		for _, k := range p.source.Key {
+			if key == nil || key[k].State() != schema.Present {
+				return step{}, args, &schema.RejectedError{Table: p.source.TableName, Column: p.source.Columns[k].Name, Cause: errors.New("the change does not say which row it means")}
+			}
+			if args, err = p.value(k, key[k], args); err != nil {
+				return step{}, args, err
+			}
+		}
+	}
+	return step{form: f, args: args[from:len(args):len(args)], change: c, plan: p}, args, nil
+}
+
+func (p *plan) keyMoves(key, after schema.Row) bool {
+	for _, k := range p.source.Key {
+		if key != nil && !after[k].IsUnchanged() && after[k] != key[k] {
+			return true
+		}
+	}
+	return false
+}
+
+// writes says whether a column of the image is written: not when the log left it out, when the database computes it, or,
+// in an update, when it is a key that stays.
+func (p *plan) writes(op schema.Op, i int, set schema.Row, moves bool) bool {
+	m := &p.columns[i]
+	if set[i].IsUnchanged() || m.to < 0 && !m.missing {
+		return false
+	}
+	return op != schema.Update || !m.identity && (moves || !slices.Contains(p.source.Key, i))
+}
+
+// value converts one value and checks NULL: MySQL turns NULL into a default in more places than one would think.
+func (p *plan) value(i int, v schema.Value, args []schema.Value) ([]schema.Value, error) {
+	m := &p.columns[i]
+	switch {
+	case m.missing:
+		return args, p.missingColumn(i)
+	case v.IsNull():
+		if to := &p.target.Columns[m.to]; !to.Nullable {
+			return args, &schema.RejectedError{
+				Table: p.source.TableName, Column: to.Name, Cause: errors.New("NULL, and the column here is NOT NULL"),
+				Remedy: "allow NULL here: ALTER TABLE " + p.name() + " " + dropNotNull(p.engine, to),
+			}
+		}
+	case m.convert != nil:
+		text, err := m.convert(v.Text())
+		if err != nil {
+			return args, p.refuse(i, v, err)
+		}
+		v = schema.Of(text)
+	}
+	return append(args, v), nil
+}
+
+func (p *plan) refuse(i int, v schema.Value, cause error) error {
+	from, to := p.source.Columns[i], p.target.Columns[p.columns[i].to]
+	return &schema.RejectedError{
+		Table: p.source.TableName, Column: from.Name,
+		Cause:  fmt.Errorf("value %s: %w", strconv.Quote(shorten(v.Text())), cause),
+		Remedy: fmt.Sprintf("give the column here a type that holds it (%s there, %s here), or flow: none for the table", describe(from), describe(to)),
+	}
+}
+
+func dropNotNull(engine schema.Engine, c *schema.Column) string {
+	if engine == schema.Postgres {
+		return "ALTER COLUMN " + quote(engine, c.Name) + " DROP NOT NULL"
+	}
+	return "MODIFY " + quote(engine, c.Name) + " " + c.Native + " NULL"
+}
+
+// form finds or makes the statement for the columns that are written.
+func (p *plan) form(op schema.Op, set schema.Row, moves bool) (*form, error) {
+	p.shape = append(p.shape[:0], byte(op), 0)
+	if moves {
+		p.shape[1] = 1
+	}
+	for i := range set {
+		b := byte(0)
+		if p.writes(op, i, set, moves) {
+			if b = 1; p.columns[i].missing {
+				return nil, p.missingColumn(i)
+			}
+		}
+		p.shape = append(p.shape, b)
+	}
+	if f := p.forms[string(p.shape)]; f != nil {
+		return f, nil
+	}
+	f := p.build(op, p.shape[2:])
+	f.finish()
+	p.forms[string(p.shape)] = f
+	return f, nil
+}
+
+func (p *plan) build(op schema.Op, written []byte) *form {
+	f := &form{op: op}
+	switch op {
+	case schema.Insert:
+		p.buildInsert(f, written)
+	case schema.Update:
+		f.text("UPDATE " + p.name() + " SET ")
+		separator := ""
+		for i, b := range written {
+			if b == 1 {
+				c := p.target.Columns[p.columns[i].to]
+				f.text(separator + quote(p.engine, c.Name) + " = ")
+				f.value(c)
+				separator = ", "
+			}
+		}
+		if separator == "" {
+			return p.buildTouch(f)
+		}
+		p.buildWhere(f)
+	case schema.Delete:
+		f.text("DELETE FROM " + p.name())
+		p.buildWhere(f)
+	case schema.Truncate:
+		// MySQL's TRUNCATE would commit what precedes it.
+		f.text(map[bool]string{true: "TRUNCATE TABLE ", false: "DELETE FROM "}[p.engine == schema.Postgres] + p.name())
+	}
+	return f
+}
+
+// buildTouch is an update that writes nothing (of a row whose changed columns the log left out): it still finds out
+// whether the row is here. Postgres would refuse to set an identity even to itself.
+func (p *plan) buildTouch(f *form) *form {
+	if p.engine == schema.Postgres {
+		f.pieces[0] = "SELECT 1 FROM " + p.name()
+		p.buildWhere(f)
+		f.text(" FOR UPDATE")
+		return f
+	}
+	name := quote(p.engine, p.source.Columns[p.source.Key[0]].Name)
+	f.text(name + " = " + name)
+	p.buildWhere(f)
+	return f
+}
+
+func (p *plan) buildInsert(f *form, written []byte) {
+	var names []string
+	overriding := ""
+	for i, b := range written {
+		if b == 1 {
+			c := p.target.Columns[p.columns[i].to]
+			names = append(names, quote(p.engine, c.Name))
+			if c.Identity && p.engine == schema.Postgres {
+				overriding = " OVERRIDING SYSTEM VALUE"
+			}
+			f.text(map[bool]string{true: "(", false: ", "}[len(names) == 1])
+			f.value(c)
+		}
+	}
+	f.text(")")
+	f.prefix = "INSERT INTO " + p.name() + " (" + strings.Join(names, ", ") + ")" + overriding + " VALUES "
+	if p.engine == schema.Postgres {
+		var key []string
+		for _, k := range p.source.Key {
+			key = append(key, quote(p.engine, p.source.Columns[k].Name))
+		}
+		// Only the key: a violation of another unique key is an error and must be one.
+		f.suffix = " ON CONFLICT (" + strings.Join(key, ", ") + ") DO NOTHING"
+	}
+}
+
+func (p *plan) buildWhere(f *form) {
+	separator := " WHERE "
+	for _, k := range p.source.Key {
+		c := p.target.Columns[p.columns[k].to]
+		f.text(separator + quote(p.engine, c.Name) + " = ")
+		f.value(c)
+		separator = " AND "
+	}
+}
+
+// text adds text before the next value, or after the last.
+func (f *form) text(s string) {
+	if len(f.pieces) == len(f.columns) {
+		f.pieces = append(f.pieces, "")
+	}
+	f.pieces[len(f.pieces)-1] += s
+}
+
+// value adds a place for a value of the column.
+func (f *form) value(c schema.Column) { f.columns = append(f.columns, c) }
+
+// textFormat and binaryFormat are Postgres' codes of how a parameter is sent: bytes go as they are, all else as text.
+const (
+	textFormat   int16 = 0
+	binaryFormat int16 = 1
+)
+
+// finish writes the statement with Postgres' placeholders.
+func (f *form) finish() {
+	f.text("")
+	var b strings.Builder
+	b.WriteString(f.prefix)
+	for i, piece := range f.pieces {
+		b.WriteString(piece)
+		if i < len(f.columns) {
+			b.WriteString("$" + strconv.Itoa(i+1))
+			format := textFormat
+			if f.columns[i].Kind == schema.KindBytes {
+				format = binaryFormat
+			}
+			f.formats = append(f.formats, format)
+		}
+	}
+	b.WriteString(f.suffix)
+	f.sql = b.String()
+}
+
+// deleteAll is what stands in for a TRUNCATE that a foreign key forbids.
+func (p *plan) deleteAll() *form {
+	f := &form{op: schema.Truncate}
+	f.text("DELETE FROM " + p.name())
+	f.finish()
+	return f
+}
+
+// progressForm moves the progress row from one position to another; it hits exactly one row, or somebody else has moved
+// it. The stamp and the commit time stand in the row so that the head's own capture can forward them.
+func progressForm(engine schema.Engine) *form {
+	number := schema.Column{Kind: schema.KindInt}
+	text := schema.Column{Kind: schema.KindText}
+	f := &form{}
+	f.text("UPDATE " + tableName(engine, schema.OwnSchema, schema.ProgressTable) + " SET ")
+	for i, name := range []string{schema.ProgressEpoch, schema.ProgressSeq, schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted} {
+		if i > 0 {
+			f.text(", ")
+		}
+		f.text(quote(engine, name) + " = ")
+		f.value(number)
+	}
+	for i, name := range []string{schema.ProgressOffice, schema.ProgressOrigin, schema.ProgressEpoch, schema.ProgressSeq} {
+		f.text(map[bool]string{true: " WHERE ", false: " AND "}[i == 0] + quote(engine, name) + " = ")
+		f.value(map[bool]schema.Column{true: text, false: number}[i < 2])
+	}
+	f.finish()
+	return f
+}
+
+// mark is the step that moves the progress row of a sender to where tx will have brought it.
+func mark(f *form, office, sender schema.Office, have schema.Position, tx *schema.Transaction) step {
+	number := func(n int64) schema.Value { return schema.Of(strconv.FormatInt(n, 10)) }
+	return step{form: f, at: tx.Pos, args: []schema.Value{
+		number(int64(tx.Pos.Epoch)), number(int64(tx.Pos.Seq)), number(tx.Stamp.Millis), number(int64(tx.Stamp.Counter)),
+		number(tx.Commit.UnixMicro()), schema.Of(string(office)), schema.Of(string(sender)),
+		number(int64(have.Epoch)), number(int64(have.Seq)),
+	}}
+}
+
+// columnType proposes a type for a column that the target lacks: the same where the engines are of one family, else the
+// nearest that holds every value.
+func columnType(c schema.Column, source, target schema.Engine) string {
+	if (source == schema.Postgres) == (target == schema.Postgres) && c.Native != "" {
+		return c.Native
+	}
+	if target == schema.Postgres {
+		return postgresType(c)
+	}
+	return mysqlType(c)
+}
+
+func postgresType(c schema.Column) string {
+	switch c.Kind {
+	case schema.KindBool:
+		return "boolean"
+	case schema.KindInt:
+		switch {
+		case c.Size == 64 && c.Unsigned:
+			return "numeric(20,0)"
+		case c.Size == 64 || c.Size == 32 && c.Unsigned:
+			return "bigint"
+		case c.Size > 16 || c.Size == 16 && c.Unsigned:
+			return "integer"
+		}
+		return "smallint"
+	case schema.KindDecimal:
+		return fmt.Sprintf("numeric(%d,%d)", c.Size, max(c.Scale, 0))
+	case schema.KindFloat:
+		return map[bool]string{true: "real", false: "double precision"}[c.Size == 32]
+	case schema.KindBytes:
+		return "bytea"
+	case schema.KindDate, schema.KindTime, schema.KindTimestamp, schema.KindTimestampTZ, schema.KindUUID:
+		return c.Kind.String()
+	case schema.KindYear:
+		return "smallint"
+	case schema.KindJSON:
+		return "json"
+	case schema.KindBit:
+		return fmt.Sprintf("bit(%d)", c.Size)
+	default:
+		return "text"
+	}
+}
+
+func mysqlType(c schema.Column) string {
+	switch c.Kind {
+	case schema.KindBool:
+		return "tinyint(1)"
+	case schema.KindInt:
+		return map[int]string{8: "tinyint", 16: "smallint", 24: "mediumint", 32: "int"}[c.Size] + map[bool]string{true: "bigint"}[c.Size == 64 || c.Size == 0]
+	case schema.KindDecimal:
+		if c.Size == 0 {
+			return "decimal(65,30)"
+		}
+		return fmt.Sprintf("decimal(%d,%d)", c.Size, max(c.Scale, 0))
+	case schema.KindFloat:
+		return map[bool]string{true: "float", false: "double"}[c.Size == 32]
+	case schema.KindBytes:
+		return "longblob"
+	case schema.KindDate:
+		return "date"
+	case schema.KindTime:
+		return "time(6)"
+	case schema.KindTimestamp, schema.KindTimestampTZ:
+		return "datetime(6)"
+	case schema.KindUUID:
+		return "char(36) character set ascii"
+	case schema.KindJSON:
+		return "json"
+	case schema.KindEnum:
+		return "varchar(255)"
+	case schema.KindBit:
+		return fmt.Sprintf("bit(%d)", c.Size)
+	case schema.KindText:
+		if c.Size > 0 && c.Size <= 1000 {
+			return fmt.Sprintf("varchar(%d) character set utf8mb4", c.Size)
+		}
+	}
+	return "longtext"
+}

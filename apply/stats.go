@@ -1,0 +1,59 @@
+package apply
+
+import "cdc-sidecar/schema"
+
+// Stats count what was applied of one sender's stream since the program started. Only what is committed counts.
+type Stats struct {
+	Transactions uint64
+	Inserts      uint64
+	Updates      uint64
+	Deletes      uint64
+	Truncates    uint64
+	Duplicates   uint64 // transactions passed over because they were applied before
+	Own          uint64 // transactions of this office itself, come back as an acknowledgement
+	Filtered     uint64 // changes of tables that this office does not receive
+	Repaired     uint64 // rows that were there although inserted, or not there although updated
+	Missing      uint64 // deletes of rows that were not there
+	Commits      uint64 // database transactions
+	Errors       uint64 // calls of Apply that failed
+	Seconds      float64
+
+	Position schema.Position // the last transaction applied
+	Commit   int64           // its commit time at the origin, in microseconds since the Unix epoch
+}
+
+func (s *Stats) add(t *Stats) {
+	s.Transactions += t.Transactions
+	s.Inserts += t.Inserts
+	s.Updates += t.Updates
+	s.Deletes += t.Deletes
+	s.Truncates += t.Truncates
+	s.Own += t.Own
+	s.Filtered += t.Filtered
+	s.Repaired += t.Repaired
+	s.Missing += t.Missing
+	s.Commits++
+}
+
+func (s *Stats) count(op schema.Op) {
+	switch op {
+	case schema.Insert:
+		s.Inserts++
+	case schema.Update:
+		s.Updates++
+	case schema.Delete:
+		s.Deletes++
+	case schema.Truncate:
+		s.Truncates++
+	}
+}
+
+// Stats returns a snapshot for each sender that was ever spoken of. It waits for no running Apply: such a stream's last
+// committed figures are returned.
+func (a *Applier) Stats() map[schema.Office]Stats {
+	out := map[schema.Office]Stats{}
+	for _, s := range a.all() {
+		out[s.sender] = s.snapshot()
+	}
+	return out
+}

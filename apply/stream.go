@@ -1,0 +1,237 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"cdc-sidecar/schema"
+)
+
+const (
+	// maxGroupChanges and maxGroupBytes bound what one commit takes together: enough that a commit's cost is spread over
+	// thousands of rows, little enough that row locks are held for a moment only and memory stays small.
+	maxGroupChanges = 2000
+	maxGroupBytes   = 1 << 20
+)
+
+// stream is one sender's stream as it is applied here.
+type stream struct {
+	applier *Applier
+	sender  schema.Office
+
+	mu    sync.Mutex // of everything below but published
+	known bool       // have is what the database has; after an error it is read again
+	have  schema.Position
+	open  *opened
+	work  writer
+	stats Stats
+
+	published atomic.Pointer[Stats]
+}
+
+// opened is a transaction whose last part has not come.
+type opened struct {
+	ses  session
+	pos  schema.Position
+	next int // the part to come
+}
+
+func (s *stream) snapshot() Stats {
+	if p := s.published.Load(); p != nil {
+		return *p
+	}
+	return Stats{}
+}
+
+// load reads the progress row unless it is known.
+func (s *stream) load(ctx context.Context) error {
+	if s.known {
+		return nil
+	}
+	ses, err := s.applier.take(ctx)
+	if err != nil {
+		return err
+	}
+	have, _, err := ses.progress(ctx, s.applier.options.Office, s.sender)
+	if err != nil {
+		s.applier.spoiled(ses)
+		return fmt.Errorf("read progress of %s: %w", s.sender, err)
+	}
+	s.applier.release(ses)
+	s.have, s.known = have, true
+	return nil
+}
+
+func (s *stream) apply(ctx context.Context, txs []schema.Transaction) error {
+	defer func() {
+		snapshot := s.stats
+		s.published.Store(&snapshot)
+	}()
+	if err := s.load(ctx); err != nil {
+		return err
+	}
+	for len(txs) > 0 {
+		tx := &txs[0]
+		switch {
+		case tx.Pos.Epoch != s.have.Epoch:
+			s.discard()
+			return &EpochError{Sender: s.sender, Have: s.have, Got: tx.Pos}
+		case tx.Pos.Seq <= s.have.Seq:
+			if tx.Last {
+				s.stats.Duplicates++
+			}
+			txs = txs[1:]
+		case tx.Pos.Seq != s.have.Seq+1:
+			s.discard()
+			return &GapError{Sender: s.sender, Have: s.have, Got: tx.Pos}
+		case tx.Part > 0 || !tx.Last:
+			if err := s.part(ctx, tx); err != nil {
+				return err
+			}
+			txs = txs[1:]
+		default:
+			n := groupSize(txs)
+			if err := s.group(ctx, txs[:n]); err != nil {
+				return err
+			}
+			txs = txs[n:]
+		}
+	}
+	return nil
+}
+
+// groupSize is how many whole transactions one commit takes: at least the first, then those that follow it without a gap.
+func groupSize(txs []schema.Transaction) int {
+	changes, bytes := 0, 0
+	for i := range txs {
+		tx := &txs[i]
+		changes += len(tx.Changes)
+		bytes += tx.Bytes()
+		follows := tx.Pos.Epoch == txs[0].Pos.Epoch && tx.Pos.Seq == txs[0].Pos.Seq+uint64(i) && tx.Part == 0 && tx.Last
+		if i > 0 && (!follows || changes > maxGroupChanges || bytes > maxGroupBytes) {
+			return i
+		}
+	}
+	return len(txs)
+}
+
+// group applies whole transactions and commits. Those before one that is rejected are applied without it, so that the
+// stream stands exactly before what is to be mended.
+func (s *stream) group(ctx context.Context, txs []schema.Transaction) error {
+	s.discard() // the sender begins anew what was open
+	err := s.afresh(ctx, txs)
+	var rejected *schema.RejectedError
+	if !errors.As(err, &rejected) || rejected.At.Epoch != txs[0].Pos.Epoch || rejected.At.Seq <= txs[0].Pos.Seq {
+		return err
+	}
+	if before := s.load(ctx); before != nil {
+		return before
+	}
+	if before := s.group(ctx, txs[:rejected.At.Seq-txs[0].Pos.Seq]); before != nil {
+		return before
+	}
+	return err
+}
+
+// afresh tries once more with fresh definitions when a rejection may come from a table that somebody has changed since
+// its definition was read.
+func (s *stream) afresh(ctx context.Context, txs []schema.Transaction) error {
+	stale, err := s.attempt(ctx, txs)
+	var rejected *schema.RejectedError
+	if !stale || !errors.As(err, &rejected) {
+		return err
+	}
+	if err := s.load(ctx); err != nil {
+		return err
+	}
+	if s.have.Seq+1 != txs[0].Pos.Seq {
+		return ErrFenced
+	}
+	_, err = s.attempt(ctx, txs)
+	return err
+}
+
+func (s *stream) attempt(ctx context.Context, txs []schema.Transaction) (stale bool, err error) {
+	began := time.Now()
+	ses, err := s.applier.take(ctx)
+	if err != nil {
+		s.known = false
+		return false, err
+	}
+	ses.begin()
+	s.work.start(s, ses, false)
+	err = s.work.write(ctx, txs)
+	if err == nil {
+		err = s.work.commit(ctx)
+	}
+	if err != nil {
+		stale = ses.defs().staleSince(began)
+		s.known = false
+		s.applier.spoiled(ses)
+		return stale, err
+	}
+	s.applier.release(ses)
+	s.moved(txs[len(txs)-1].Pos, txs[len(txs)-1].Commit.UnixMicro())
+	return false, nil
+}
+
+// moved notes a commit.
+func (s *stream) moved(to schema.Position, commit int64) {
+	s.have = to
+	s.stats.add(&s.work.tally)
+	s.stats.Position, s.stats.Commit = to, commit
+}
+
+// part applies one part of a transaction that comes in several, and commits with the last.
+func (s *stream) part(ctx context.Context, tx *schema.Transaction) error {
+	if s.open == nil || tx.Part == 0 || s.open.pos != tx.Pos {
+		s.discard()
+		if tx.Part > 0 {
+			return &GapError{Sender: s.sender, Have: s.have, Got: tx.Pos, Part: tx.Part}
+		}
+		ses, err := s.applier.take(ctx)
+		if err != nil {
+			return err
+		}
+		ses.defs().forget() // a transaction in parts cannot be tried once more with fresh definitions, so it begins with them
+		ses.begin()
+		s.work.start(s, ses, true)
+		s.open = &opened{ses: ses, pos: tx.Pos}
+	}
+	if tx.Part < s.open.next {
+		return nil // delivered twice
+	}
+	if tx.Part > s.open.next {
+		s.discard()
+		return &GapError{Sender: s.sender, Have: s.have, Got: tx.Pos, Part: tx.Part}
+	}
+	err := s.work.write(ctx, []schema.Transaction{*tx})
+	if err == nil && tx.Last {
+		err = s.work.commit(ctx)
+	}
+	if err != nil {
+		s.known = false
+		s.applier.spoiled(s.open.ses)
+		s.open = nil
+		return err
+	}
+	s.open.next++
+	if tx.Last {
+		s.applier.release(s.open.ses)
+		s.open = nil
+		s.moved(tx.Pos, tx.Commit.UnixMicro())
+	}
+	return nil
+}
+
+// discard rolls back an open transaction.
+func (s *stream) discard() {
+	if s.open != nil {
+		s.open.ses.close()
+		s.open = nil
+	}
+}
