@@ -148,6 +148,34 @@ func TestProbes(t *testing.T) {
 	}
 }
 
+func TestReasons(t *testing.T) {
+	for _, c := range []struct {
+		peer Peer
+		want string // "": nothing is wrong
+	}{
+		{Peer{State: PeerActive}, ""},
+		{Peer{State: PeerSilent}, ""},
+		{Peer{State: PeerGap}, "office west: its stream has a hole; waiting for it to send again"},
+		{Peer{State: PeerHeld, Cause: "wire version 9"}, "office west is held: wire version 9"},
+		{Peer{State: PeerExpired}, "office west stayed away longer than the journal reaches: it needs to join"},
+		{Peer{State: PeerNeedsJoin, Cause: "its journal was lost"}, "office west: one of the two no longer holds what the other lacks: a join is needed: its journal was lost"},
+		{Peer{State: PeerHalted, Halted: &Halt{Cause: "no idea"}}, "office west is halted: no idea"},
+	} {
+		c.peer.Office = "west"
+		var want []string
+		if c.want != "" {
+			want = []string{c.want}
+		}
+		if got := (Status{Peers: []Peer{c.peer}}).Reasons(); !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	blocked := Status{Broker: Broker{Blocked: "low on memory"}, Corridors: []Corridor{{Name: ShipCorridor, State: CorridorRunning}}}
+	if got := blocked.Reasons(); !slices.Equal(got, []string{"the broker takes nothing now: low on memory"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestGuard(t *testing.T) {
 	bearer := func(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
 	for _, c := range []struct {

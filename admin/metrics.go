@@ -161,7 +161,7 @@ func (m sender) apply(a Apply) {
 
 func (m sender) peer(p Peer) {
 	office := string(p.Office)
-	for _, known := range []PeerState{PeerActive, PeerSilent, PeerGap, PeerHalted, PeerExpired, PeerNeedsJoin} {
+	for _, known := range []PeerState{PeerActive, PeerSilent, PeerGap, PeerHeld, PeerHalted, PeerExpired, PeerNeedsJoin} {
 		m.gauge(peerStates, truth(p.State == known), office, string(known))
 	}
 	m.gauge(peerUnacked, float64(p.Unacknowledged), office)

@@ -55,8 +55,20 @@ func TestEveryRouteIsDescribed(t *testing.T) {
 func TestEveryFieldIsDescribed(t *testing.T) {
 	schemas := readDescription(t).Components.Schemas
 	for _, v := range []any{
-		Status{}, Corridor{}, Journal{}, Changes{}, Capture{}, Broker{}, Position{}, Peer{}, Halt{}, Apply{}, schema.Finding{},
-		Offices{}, Readiness{}, Problem{},
+		Status{},
+		Corridor{},
+		Journal{},
+		Changes{},
+		Capture{},
+		Broker{},
+		Position{},
+		Peer{},
+		Halt{},
+		Apply{},
+		schema.Finding{},
+		Offices{},
+		Readiness{},
+		Problem{},
 	} {
 		typ := reflect.TypeOf(v)
 		var fields, required []string

@@ -97,6 +97,8 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 	if err := server.Shutdown(grace); err != nil {
 		_ = server.Close()
 	}
-	<-failed
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("admin server: %w", err)
+	}
 	return nil
 }

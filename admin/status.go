@@ -137,12 +137,14 @@ type Broker struct {
 // PeerState is how another office stands with this one.
 type PeerState string
 
-// The peer states. Silent has not been heard for a while, which is no fault; gap waits for a resend; halted met data that
-// it cannot apply; expired stayed away longer than the journal reaches, and needs_join is what it then says of itself.
+// The peer states. Silent has not been heard for a while, which is no fault; gap waits for a resend; held says something
+// that this version does not understand; halted met data that cannot be applied; expired stayed away longer than the
+// journal reaches, and needs_join is what it then says of itself.
 const (
 	PeerActive    PeerState = "active"
 	PeerSilent    PeerState = "silent"
 	PeerGap       PeerState = "gap"
+	PeerHeld      PeerState = "held"
 	PeerHalted    PeerState = "halted"
 	PeerExpired   PeerState = "expired"
 	PeerNeedsJoin PeerState = "needs_join"
@@ -160,9 +162,10 @@ type Peer struct {
 	Role           schema.Role   `json:"role"`
 	Engine         schema.Engine `json:"engine,omitempty"`
 	State          PeerState     `json:"state"`
-	Progress       Position      `json:"progress"`       // how far its stream is applied here
-	Acknowledged   Position      `json:"acknowledged"`   // how far our stream is known to be applied there
-	Unacknowledged uint64        `json:"unacknowledged"` // our transactions that it has not reported as applied
+	Cause          string        `json:"cause,omitempty"` // why it is held, or needs to join
+	Progress       Position      `json:"progress"`        // how far its stream is applied here
+	Acknowledged   Position      `json:"acknowledged"`    // how far our stream is known to be applied there
+	Unacknowledged uint64        `json:"unacknowledged"`  // our transactions that it has not reported as applied
 	LastHeard      time.Time     `json:"last_heard,omitzero"`
 	LastApplied    time.Time     `json:"last_applied,omitzero"` // commit time at the origin of its last transaction applied here
 	Halted         *Halt         `json:"halted,omitempty"`
@@ -189,6 +192,9 @@ func HaltOf(e *schema.RejectedError) *Halt {
 
 // String is the halt in a line, for status and readiness.
 func (h *Halt) String() string {
+	if h.Table == "" {
+		return h.Cause
+	}
 	s := h.Table
 	if h.Column != "" {
 		s += "." + h.Column
@@ -240,19 +246,25 @@ func (s Status) Reasons() []string {
 
 // reason is what is wrong with the peer. A silent one is not: an office may be away for as long as the journal reaches.
 func (p Peer) reason() string {
-	office := "office " + string(p.Office)
+	line := "office " + string(p.Office)
 	switch {
 	case p.Halted != nil:
-		return office + " is halted: " + p.Halted.String()
+		return line + " is halted: " + p.Halted.String()
 	case p.State == PeerGap:
-		return office + ": its stream has a hole; waiting for it to send again"
+		line += ": its stream has a hole; waiting for it to send again"
+	case p.State == PeerHeld:
+		line += " is held"
 	case p.State == PeerExpired:
-		return office + " stayed away longer than the journal reaches: it needs to join"
+		line += " stayed away longer than the journal reaches: it needs to join"
 	case p.State == PeerNeedsJoin:
-		return office + " no longer holds what this office lacks: this office needs to join"
+		line += ": one of the two no longer holds what the other lacks: a join is needed"
 	default:
 		return ""
 	}
+	if p.Cause != "" {
+		line += ": " + p.Cause
+	}
+	return line
 }
 
 // filled has empty lists where s has none: JSON says [] and not null.

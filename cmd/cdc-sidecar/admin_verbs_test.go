@@ -16,17 +16,17 @@ import (
 	"cdc-sidecar/schema"
 )
 
-// sidecar stands for a running one.
-type sidecar struct {
+// fakeSidecar stands for a running one.
+type fakeSidecar struct {
 	status  admin.Status
 	live    error
 	removed []schema.Office
 }
 
-func (s *sidecar) Status() admin.Status { return s.status }
-func (s *sidecar) Live() error          { return s.live }
+func (s *fakeSidecar) Status() admin.Status { return s.status }
+func (s *fakeSidecar) Live() error          { return s.live }
 
-func (s *sidecar) RemoveOffice(_ context.Context, name schema.Office) error {
+func (s *fakeSidecar) RemoveOffice(_ context.Context, name schema.Office) error {
 	if s.status.Role != schema.Head {
 		return admin.ErrNotHead
 	}
@@ -38,7 +38,7 @@ func (s *sidecar) RemoveOffice(_ context.Context, name schema.Office) error {
 }
 
 // running is a head with three branches, none of them well, at a fixed time.
-func running(now time.Time) *sidecar {
+func running(now time.Time) *fakeSidecar {
 	before := func(d time.Duration) time.Time { return now.Add(-d) }
 	peer := func(name schema.Office, state admin.PeerState, unacknowledged uint64, heard time.Duration) admin.Peer {
 		return admin.Peer{
@@ -50,7 +50,7 @@ func running(now time.Time) *sidecar {
 	north.Halted = admin.HaltOf(&schema.RejectedError{
 		Table: schema.TableName{Name: "orders"}, Key: "id=7", Column: "vat", Cause: errors.New("no such column"), Remedy: "ALTER TABLE orders ADD COLUMN vat int",
 	})
-	return &sidecar{status: admin.Status{
+	return &fakeSidecar{status: admin.Status{
 		Office: "head", Role: schema.Head, Engine: schema.Postgres, Version: "1.2.3", State: admin.Degraded, Ready: true,
 		Since: before(time.Hour), Started: before(time.Hour),
 		Corridors: []admin.Corridor{
@@ -70,7 +70,7 @@ func running(now time.Time) *sidecar {
 }
 
 // serveAdmin answers for s at a fresh address until the test ends, and gives a configuration that names the address.
-func serveAdmin(t *testing.T, s *sidecar, network, token string) string {
+func serveAdmin(t *testing.T, s *fakeSidecar, network, token string) string {
 	t.Helper()
 	address, more := "127.0.0.1:0", ""
 	if network == "unix" {
@@ -211,7 +211,7 @@ func TestHealthcheck(t *testing.T) {
 	dead.live = errors.New("the supervisor hangs")
 	for _, c := range []struct {
 		name string
-		of   *sidecar
+		of   *fakeSidecar
 		args []string
 		code int
 		want string

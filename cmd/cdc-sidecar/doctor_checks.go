@@ -61,7 +61,9 @@ func existing(data string) (string, error) {
 			return folder, nil
 		case err == nil:
 			return "", fmt.Errorf("%s is not a folder", folder)
-		case !(errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)) || folder == filepath.Dir(folder):
+		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR):
+			return "", err
+		case folder == filepath.Dir(folder):
 			return "", err
 		}
 		folder = filepath.Dir(folder)

@@ -22,9 +22,7 @@ func TestDoctorReport(t *testing.T) {
 			return []schema.Finding{{Check: "broker.login", Severity: schema.Failure, Message: "refused", Fix: "rabbitmqctl\nadd_user"}}
 		}},
 		{name: "Broken", run: func(context.Context) []schema.Finding {
-			var nothing map[string]int
-			nothing["x"]++
-			return nil
+			panic("out of order")
 		}},
 	})
 	broken := &groups[2].findings[0]

@@ -15,9 +15,9 @@ func newLogger(w io.Writer, c Config) *slog.Logger {
 	case c.LogFormat == LogJSON:
 		h = slog.NewJSONHandler(w, &slog.HandlerOptions{Level: c.LogLevel})
 	case isTerminal(w):
-		h = tint.NewHandler(w, &tint.Options{Level: c.LogLevel, NoColor: os.Getenv("NO_COLOR") != ""})
+		h = tint.NewTextHandler(w, &tint.Options{Level: c.LogLevel, NoColor: os.Getenv("NO_COLOR") != ""})
 	default:
 		h = slog.NewTextHandler(w, &slog.HandlerOptions{Level: c.LogLevel})
 	}
-	return slog.New(h).With("office", c.Office)
+	return slog.New(h)
 }
