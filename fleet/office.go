@@ -1,0 +1,263 @@
+package fleet
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	_ "github.com/jackc/pgx/v5/stdlib" // database/sql's way to Postgres
+
+	"cdc-sidecar/admin"
+	"cdc-sidecar/schema"
+)
+
+// Office is one office: its database, its sidecar process, its link.
+type Office struct {
+	Spec
+	Index int
+	Dir   string
+	URL   string // of its database
+	Link  *Link
+
+	database string
+	binary   string
+	db       *sql.DB
+
+	mu   sync.Mutex
+	proc *process
+}
+
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error
+}
+
+// Postgres reports which engine's SQL the office speaks.
+func (o *Office) Postgres() bool { return strings.HasPrefix(o.URL, "postgres") }
+
+// Config is the path of its configuration.
+func (o *Office) Config() string { return filepath.Join(o.Dir, "cdc-sidecar.yaml") }
+
+// Log is the path of its sidecar's log.
+func (o *Office) Log() string { return filepath.Join(o.Dir, "log") }
+
+// Socket is the path of its admin socket.
+func (o *Office) Socket() string { return filepath.Join(o.Dir, "admin.sock") }
+
+// Data is its journal's folder.
+func (o *Office) Data() string { return filepath.Join(o.Dir, "data") }
+
+// Configuration is the file's text; tests change what they want to see refused.
+func (o *Office) Configuration() string {
+	return fmt.Sprintf("office: %s\nrole: %s\ndatabase: %s\nbroker: %s\ndata: %s\nadmin: unix:%s\n%s",
+		o.Name, o.Role, o.URL, o.Link.URL, o.Data(), o.Socket(), o.Extra)
+}
+
+func (o *Office) configure() error {
+	return os.WriteFile(o.Config(), []byte(o.Configuration()), 0o600)
+}
+
+// Start starts the sidecar process. It dies with this process.
+func (o *Office) Start() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.proc != nil {
+		return fmt.Errorf("the sidecar of %s runs already", o.Name)
+	}
+	log, err := os.OpenFile(o.Log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(o.binary, "run", "--config", o.Config()) //nolint:noctx // its life is the fleet's, not a call's
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the sidecar of %s: %w", o.Name, err)
+	}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	o.proc = p
+	return nil
+}
+
+// Kill is kill -9. It returns when the process is gone.
+func (o *Office) Kill() {
+	if p := o.take(); p != nil {
+		_ = p.cmd.Process.Kill()
+		<-p.done
+	}
+}
+
+// Stop is SIGTERM. It returns the exit error, nil for exit code 0.
+func (o *Office) Stop(ctx context.Context) error {
+	p := o.take()
+	if p == nil {
+		return nil
+	}
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+		return p.err
+	case <-ctx.Done():
+		_ = p.cmd.Process.Kill()
+		<-p.done
+		return fmt.Errorf("the sidecar of %s did not end: %w", o.Name, ctx.Err())
+	}
+}
+
+func (o *Office) take() *process {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	p := o.proc
+	o.proc = nil
+	return p
+}
+
+// Exited waits until the process ends by itself and returns its exit error.
+func (o *Office) Exited(ctx context.Context) error {
+	o.mu.Lock()
+	p := o.proc
+	o.mu.Unlock()
+	if p == nil {
+		return errors.New("no sidecar runs")
+	}
+	select {
+	case <-p.done:
+		o.take()
+		return p.err
+	case <-ctx.Done():
+		return fmt.Errorf("the sidecar of %s still runs: %w", o.Name, ctx.Err())
+	}
+}
+
+// Pid is the sidecar's process id, 0 when it does not run.
+func (o *Office) Pid() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.proc == nil {
+		return 0
+	}
+	return o.proc.cmd.Process.Pid
+}
+
+// Alive reports whether the sidecar that was started still runs.
+func (o *Office) Alive() bool {
+	o.mu.Lock()
+	p := o.proc
+	o.mu.Unlock()
+	if p == nil {
+		return false
+	}
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// statusTimeout: an answer comes from memory.
+const statusTimeout = 10 * time.Second
+
+// Status asks the running sidecar.
+func (o *Office) Status(ctx context.Context) (admin.Status, error) {
+	var s admin.Status
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", o.Socket())
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://sidecar/api/v1/status", http.NoBody)
+	if err != nil {
+		return s, err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return s, fmt.Errorf("status of %s: %w", o.Name, err)
+	}
+	defer res.Body.Close()
+	if err := json.NewDecoder(res.Body).Decode(&s); err != nil {
+		return s, fmt.Errorf("status of %s: %w", o.Name, err)
+	}
+	return s, nil
+}
+
+// DB is a pool of connections to the office's database, as its applications have.
+func (o *Office) DB() (*sql.DB, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.db != nil {
+		return o.db, nil
+	}
+	db, err := o.openDB()
+	if err != nil {
+		return nil, err
+	}
+	o.db = db
+	return db, nil
+}
+
+func (o *Office) openDB() (*sql.DB, error) {
+	if o.Postgres() {
+		return sql.Open("pgx", o.URL)
+	}
+	dsn, err := schema.ParseDSN(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	cfg := mysql.NewConfig()
+	cfg.Net, cfg.Addr, cfg.User, cfg.Passwd, cfg.DBName = "tcp", dsn.Address(), dsn.User, dsn.Password, dsn.Database
+	cfg.Params = map[string]string{"time_zone": "'+00:00'"}
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector), nil
+}
+
+func (o *Office) closeDatabase() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.db == nil {
+		return nil
+	}
+	err := o.db.Close()
+	o.db = nil
+	return err
+}
+
+// Exec runs statements one after another, as an application would.
+func (o *Office) Exec(ctx context.Context, statements ...string) error {
+	db, err := o.DB()
+	if err != nil {
+		return err
+	}
+	for _, s := range statements {
+		if _, err := db.ExecContext(ctx, s); err != nil {
+			return fmt.Errorf("%s: %s: %w", o.Name, s, err)
+		}
+	}
+	return nil
+}
