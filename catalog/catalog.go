@@ -14,6 +14,11 @@ type Table struct {
 	Unique [][]int
 	// ReplicaIdentity is Postgres' word for what its log has of an old row: default, nothing, full or index. Empty elsewhere.
 	ReplicaIdentity string
+	// KeyLogged says that Postgres' log identifies updated and deleted rows by Key. Where it does not, publishing the table
+	// would make the application's updates and deletes fail. False elsewhere.
+	KeyLogged bool
+	// Unlogged says that the table never reaches Postgres' log at all.
+	Unlogged bool
 	// StorageEngine is MySQL's InnoDB, MyISAM …; empty elsewhere.
 	StorageEngine string
 	Partitioned   bool

@@ -1,0 +1,137 @@
+package capture
+
+import (
+	"time"
+
+	"cdc-sidecar/schema"
+)
+
+// assembler makes transactions of what one database transaction did: it tells an application's work from an apply's, cuts
+// what is large into parts, and one group of applies into the transactions that were applied. It is pure, and knows nothing
+// of the log that it all came from.
+type assembler struct {
+	office schema.Office
+	role   schema.Role
+
+	out      []schema.Transaction // complete ones and parts
+	outBytes int
+
+	mode    assembly
+	tx      schema.Transaction // being built
+	size    int                // of tx's changes, schema.Change.Bytes
+	commit  time.Time          // of the open database transaction
+	seen    schema.Position    // of the open database transaction
+	changes []schema.Change    // slab: tx.Changes is the tail of it that is in use
+}
+
+// assembly says whose work the open database transaction is. Its first change decides.
+type assembly uint8
+
+const (
+	nobodys        assembly = iota // nothing came yet
+	applications                   // to be sent as the office's own
+	anotherOrigins                 // ours, at the head: a branch's transaction applied here, to be sent on as its origin's
+	headsOwn                       // ours, at a branch: an apply, which only moves Seen
+	anotherOffices                 // of another office that keeps its progress on this server: none of ours
+)
+
+// begin opens a database transaction.
+func (a *assembler) begin(commit time.Time) {
+	a.mode, a.commit, a.seen, a.tx = nobodys, commit, schema.Position{}, schema.Transaction{}
+}
+
+// wants settles whose work this is when a row comes that is not a progress row, and reports whether such rows are to be
+// sent at all.
+func (a *assembler) wants() bool {
+	if a.mode == nobodys {
+		a.mode = applications
+		a.start(schema.Transaction{Origin: a.office, Commit: a.commit})
+	}
+	return a.mode == applications || a.mode == anotherOrigins
+}
+
+// applied takes a row of the progress table in. As the first change of a transaction it says that the transaction is an
+// apply: at a branch nothing of it is sent, at the head it is sent on as its origin's. Each further progress row of ours
+// begins the next source transaction of the group that was committed together.
+//
+// A row of another office means that this database or server is, or was copied from, another office's, too: its apply is
+// none of our application's doing, so it is not ours to send. Rows with seq 0 are administration: no apply.
+func (a *assembler) applied(p progressRow) {
+	switch {
+	case a.mode == applications, a.mode == anotherOffices, p.pos.Seq == 0:
+	case p.office != a.office:
+		if a.mode == nobodys {
+			a.mode = anotherOffices
+		}
+	case a.role == schema.Head:
+		if a.mode == anotherOrigins {
+			a.finish("")
+		}
+		a.mode = anotherOrigins
+		a.start(schema.Transaction{Origin: p.origin, OriginPos: p.pos, Stamp: p.stamp, Commit: p.commit})
+	default:
+		a.mode, a.seen = headsOwn, p.pos
+	}
+}
+
+// add appends a change, after wants.
+func (a *assembler) add(c schema.Change) {
+	n := c.Bytes()
+	if a.size > 0 && a.size+n > partBytes {
+		next := a.tx
+		next.Part++
+		a.give(a.tx)
+		a.start(next)
+	}
+	if len(a.tx.Changes) == cap(a.tx.Changes) {
+		a.tx.Changes = append(make([]schema.Change, 0, max(slabChanges, 2*len(a.tx.Changes))), a.tx.Changes...)
+		a.changes = a.tx.Changes[:0]
+	}
+	a.tx.Changes = append(a.tx.Changes, c)
+	a.size += n
+}
+
+// empty reports that nothing of the open database transaction has been given out or waits to be.
+func (a *assembler) empty() bool {
+	return a.mode == nobodys || a.mode == applications && a.tx.Part == 0 && len(a.tx.Changes) == 0
+}
+
+// end closes the database transaction; source is the place behind it.
+func (a *assembler) end(source string) {
+	if a.mode == anotherOrigins || a.mode == applications && !a.empty() {
+		a.finish(source)
+		return
+	}
+	a.emit(schema.Transaction{Last: true, Seen: a.seen, Source: source})
+}
+
+// take hands out what is there.
+func (a *assembler) take() []schema.Transaction {
+	out := a.out
+	a.out, a.outBytes = nil, 0
+	return out
+}
+
+func (a *assembler) start(tx schema.Transaction) {
+	a.tx, a.size = tx, 0
+	a.tx.Changes = a.changes[:0]
+}
+
+// finish gives the last part out. Source is empty for all but the last transaction of a database transaction.
+func (a *assembler) finish(source string) {
+	a.tx.Last, a.tx.Source = true, source
+	a.give(a.tx)
+	a.tx = schema.Transaction{}
+}
+
+func (a *assembler) give(tx schema.Transaction) {
+	n := len(tx.Changes)
+	tx.Changes = tx.Changes[:n:n]
+	a.changes = a.changes[n:n] // the same slab goes on behind it
+	a.emit(tx)
+}
+
+func (a *assembler) emit(tx schema.Transaction) {
+	a.out = append(a.out, tx)
+	a.outBytes += tx.Bytes()
+}

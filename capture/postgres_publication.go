@@ -1,0 +1,139 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"cdc-sidecar/schema"
+)
+
+// postgresPublication is our publication as the database has it.
+type postgresPublication struct {
+	exists, everything, complete bool
+	tables                       map[uint32]string // quoted names
+	filtered                     []string          // of these only some rows or columns are published
+}
+
+func (s *postgresSetup) publication(ctx context.Context) (postgresPublication, error) {
+	p := postgresPublication{tables: map[uint32]string{}}
+	err := s.conn.QueryRow(ctx, `SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate AND pubviaroot
+		FROM pg_publication WHERE pubname = $1`, s.config.slot()).Scan(&p.everything, &p.complete)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return p, nil
+	}
+	if err != nil {
+		return p, s.config.refused("read publication "+s.config.slot(), err)
+	}
+	p.exists = true
+	rows, err := s.conn.Query(ctx, `
+		SELECT c.oid, n.nspname::text, c.relname::text, r.prqual IS NOT NULL OR r.prattrs IS NOT NULL
+		FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+		JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE p.pubname = $1`, s.config.slot())
+	if err != nil {
+		return p, s.config.refused("read publication "+s.config.slot(), err)
+	}
+	var oid uint32
+	var space, name string
+	var filtered bool
+	_, err = pgx.ForEachRow(rows, []any{&oid, &space, &name, &filtered}, func() error {
+		p.tables[oid] = quoted(space, name)
+		if filtered {
+			p.filtered = append(p.filtered, p.tables[oid])
+		}
+		return nil
+	})
+	if err != nil {
+		return p, s.config.refused("read publication "+s.config.slot(), err)
+	}
+	return p, nil
+}
+
+const publicationOptions = "(publish = 'insert, update, delete, truncate', publish_via_partition_root = true)"
+
+// plan are the statements that make the publication have exactly the wanted tables, whole. It never publishes all tables:
+// that would make updates fail on those without a key.
+func (p postgresPublication) plan(name string, wanted []string) []string {
+	var plan []string
+	publication := quoted(name)
+	if p.exists && p.everything {
+		p = postgresPublication{}
+		plan = append(plan, "DROP PUBLICATION "+publication)
+	}
+	if !p.exists {
+		return append(plan, fmt.Sprintf("CREATE PUBLICATION %s FOR TABLE %s WITH %s", publication, strings.Join(wanted, ", "), publicationOptions))
+	}
+	if !p.complete {
+		plan = append(plan, fmt.Sprintf("ALTER PUBLICATION %s SET %s", publication, publicationOptions))
+	}
+	var add, drop []string
+	for _, table := range p.tables {
+		if !slices.Contains(wanted, table) || slices.Contains(p.filtered, table) {
+			drop = append(drop, table)
+		}
+	}
+	has := p.names()
+	for _, table := range wanted {
+		if !has[table] || slices.Contains(p.filtered, table) {
+			add = append(add, table)
+		}
+	}
+	slices.Sort(drop)
+	if len(drop) > 0 {
+		plan = append(plan, fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s", publication, strings.Join(drop, ", ")))
+	}
+	if len(add) > 0 {
+		plan = append(plan, fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", publication, strings.Join(add, ", ")))
+	}
+	return plan
+}
+
+func (p postgresPublication) names() map[string]bool {
+	names := make(map[string]bool, len(p.tables))
+	for _, name := range p.tables {
+		names[name] = true
+	}
+	return names
+}
+
+// inspect makes sure that nobody took from the publication what we rely on, and follows the tables: a new one with a key is
+// published from now on, one that lost its key is taken out, because the application could not update it any more.
+// A publication that is gone, or that lost a table, is a *schema.BrokenError: changes may be missing.
+func (s *postgresSetup) inspect(ctx context.Context) error {
+	plan, err := s.plan(ctx)
+	if err != nil {
+		return err
+	}
+	now, err := s.publication(ctx)
+	if err != nil {
+		return err
+	}
+	if !now.exists {
+		return &schema.BrokenError{What: "publication " + s.config.slot() + " is gone: changes may have been skipped since", Remedy: rejoinRemedy}
+	}
+	wanted := s.wanted()
+	for oid, name := range s.published {
+		if now.tables[oid] == "" && slices.Contains(wanted, name) {
+			return &schema.BrokenError{
+				What:   fmt.Sprintf("somebody took table %s out of publication %s: changes of it may be missing", name, s.config.slot()),
+				Remedy: rejoinRemedy,
+			}
+		}
+	}
+	if len(plan) > 0 {
+		if err := s.execute(ctx, plan); err != nil {
+			return err
+		}
+		s.config.log().Warn("the tables to capture have changed; rows written before this moment to a new one are not sent", "statements", plan)
+		if now, err = s.publication(ctx); err != nil {
+			return err
+		}
+	}
+	s.published = now.tables
+	return nil
+}
