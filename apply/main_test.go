@@ -360,4 +360,3 @@ func (w *world) createItem() {
 }
 
 const items = "SELECT id, name, stock FROM item ORDER BY id"
-

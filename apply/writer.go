@@ -124,8 +124,8 @@ func (w *writer) hope(ctx context.Context) (surprise bool, err error) {
 	w.hits, failed, err = w.ses.run(ctx, w.steps, w.hits[:0])
 	if err != nil {
 		v := w.ses.judge(err)
-		if v.fault == unsupported || failed < 0 && v.fault != transient {
-			return true, nil // one by one, it shows which step it was
+		if v.fault == duplicate || v.fault == unsupported || failed < 0 && v.fault != transient {
+			return true, nil // one by one it may be mended, or shows at least which step it was
 		}
 		return false, explain(err, v, &w.steps[max(failed, 0)], w.ses.user())
 	}
