@@ -218,3 +218,6 @@ func Until(ctx context.Context, what string, f func(ctx context.Context) error) 
 		}
 	}
 }
+
+// VHost is the broker's virtual host of this fleet.
+func (f *Fleet) VHost() string { return f.options.Name }

@@ -1,0 +1,105 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"cdc-sidecar/fleet"
+	"cdc-sidecar/schema"
+	"cdc-sidecar/servers"
+)
+
+// shared are the servers of tests that do not end servers: each test has databases and a virtual host of its own on them.
+var shared = servers.Shared{Spec: servers.Spec{Postgres: 2, MariaDB: 1, RabbitMQ: 1, PostgresSettings: []string{"fsync=off"}}}
+
+func TestMain(m *testing.M) { os.Exit(shared.Main(m).Run()) }
+
+// stuck is when a wait is given up: far above anything a shared machine makes of these tests.
+const stuck = 4 * time.Minute
+
+// full reports whether the sizes of the promise are asked for (make test FULL=1), not those of every day.
+func full() bool { return os.Getenv("CDC_FULL") != "" }
+
+// sized is the size of every day, or the full one.
+func sized[T any](short, whole T) T {
+	if full() {
+		return whole
+	}
+	return short
+}
+
+// binary is a sidecar that make has built.
+func binary(t *testing.T, env string) string {
+	t.Helper()
+	path := os.Getenv(env)
+	if path == "" {
+		t.Skipf("%s does not name a sidecar binary: run make test", env)
+	}
+	return path
+}
+
+var fleets atomic.Int64
+
+// company makes a fleet in databases of its own and ends it with the test. What a sidecar said is shown when the test fails.
+func company(t *testing.T, set *servers.Set, bin string, offices ...fleet.Spec) *fleet.Fleet {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cdc-e2e-") // t.TempDir's paths are too long for sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := fleet.New(within(t, stuck), fleet.Options{
+		Broker: set.RabbitMQ[0], Binary: bin, Dir: dir, Name: fmt.Sprintf("e2e%d", fleets.Add(1)), Offices: offices,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			show(t, f)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		_ = os.RemoveAll(dir)
+	})
+	return f
+}
+
+// three is a head and two branches, all engines of the house.
+func three(set *servers.Set) []fleet.Spec {
+	return []fleet.Spec{
+		{Name: "head", Role: schema.Head, Database: set.Postgres[0]},
+		{Name: "north", Role: schema.Branch, Database: set.Postgres[1]},
+		{Name: "south", Role: schema.Branch, Database: set.MariaDB[0]},
+	}
+}
+
+// lastLines is what is shown of a sidecar's log when a test fails.
+const lastLines = 25
+
+func show(t *testing.T, f *fleet.Fleet) {
+	for _, o := range f.Offices {
+		if s, err := o.Status(context.Background()); err == nil {
+			t.Logf("%s: %s, journal %+v, capture %+v, apply %+v, peers %+v, %v", o.Name, s.State, s.Journal, s.Capture, s.Apply, s.Peers, s.Reasons())
+		}
+		text, _ := os.ReadFile(o.Log())
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		t.Logf("the last lines of %s:\n%s", o.Log(), strings.Join(lines[max(0, len(lines)-lastLines):], "\n"))
+		if keep := os.Getenv("CDC_KEEP_LOGS"); keep != "" {
+			_ = os.WriteFile(filepath.Join(keep, t.Name()[4:]+"-"+string(o.Name)+".log"), text, 0o600)
+		}
+	}
+}
+
+// within is a context that ends with the test, or after a stuck-guard.
+func within(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), d)
+	t.Cleanup(cancel)
+	return ctx
+}
