@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,7 +21,6 @@ const checkTimeout = 30 * time.Second
 // checkGroup is a heading of doctor's report and the checks below it.
 type checkGroup struct {
 	name string
-	sql  bool // its fixes are statements for the office's database
 	run  func(context.Context) []schema.Finding
 }
 
@@ -203,8 +203,8 @@ func fixes(groups []groupFindings) string {
 				continue
 			}
 			fmt.Fprintf(&b, "-- %s: %s\n", f.Check, comment(f.Message))
-			if g.sql {
-				fmt.Fprintf(&b, "%s\n\n", strings.TrimSpace(f.Fix))
+			if isSQL(f.Fix) {
+				fmt.Fprintf(&b, "%s\n", script([]string{f.Fix}))
 			} else {
 				fmt.Fprintf(&b, "-- not SQL: %s\n\n", comment(f.Fix))
 			}
@@ -214,6 +214,15 @@ func fixes(groups []groupFindings) string {
 		return "-- nothing to fix\n"
 	}
 	return b.String()
+}
+
+// sqlWords begin the statements that mend something.
+var sqlWords = []string{"ALTER", "CALL", "CREATE", "DELETE", "DO", "DROP", "FLUSH", "GRANT", "INSERT", "REVOKE", "SELECT", "SET", "UPDATE"}
+
+// isSQL tells a statement from a setting or a command line. What begins with a comment counts as a statement.
+func isSQL(fix string) bool {
+	first, _, _ := strings.Cut(strings.TrimSpace(fix), " ")
+	return slices.Contains(sqlWords, first) || strings.HasPrefix(first, "--")
 }
 
 func comment(text string) string {

@@ -21,6 +21,8 @@ const leastFree = 256 << 20
 func checkGroups(c Config) []checkGroup {
 	return []checkGroup{
 		{name: "Configuration", run: func(context.Context) []schema.Finding { return checkConfig(c) }},
+		{name: "Database: capture", run: func(ctx context.Context) []schema.Finding { return checkCapture(ctx, c) }},
+		{name: "Database: apply", run: func(ctx context.Context) []schema.Finding { return checkApply(ctx, c) }},
 		{name: "Broker", run: func(ctx context.Context) []schema.Finding { return broker.Check(ctx, brokerConfig(c)) }},
 		{name: "Disk", run: func(context.Context) []schema.Finding { return checkDisk(c.Data, c.JournalBudget) }},
 	}

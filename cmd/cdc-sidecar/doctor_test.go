@@ -11,11 +11,11 @@ import (
 
 func TestDoctorReport(t *testing.T) {
 	groups := runChecks(t.Context(), []checkGroup{
-		{name: "Database", sql: true, run: func(context.Context) []schema.Finding {
+		{name: "Database", run: func(context.Context) []schema.Finding {
 			return []schema.Finding{
 				{Check: "db.reachable", Severity: schema.Fine, Message: "PostgreSQL 17", Fix: "not to be printed"},
 				{Check: "db.wal_level", Severity: schema.Failure, Message: "wal_level=replica", Cause: "no change is in the log", Fix: "ALTER SYSTEM SET wal_level = logical;\n-- then restart"},
-				{Check: "table.key", Severity: schema.Warning, Message: "2 tables without key:\npublic.a, public.b", Fix: "ALTER TABLE public.a ADD PRIMARY KEY (id);"},
+				{Check: "table.key", Severity: schema.Warning, Message: "2 tables without key:\npublic.a, public.b", Fix: "ALTER TABLE public.a ADD PRIMARY KEY (id)"},
 			}
 		}},
 		{name: "Broker", run: func(context.Context) []schema.Finding {

@@ -91,7 +91,7 @@ func (p *program) newRootCommand() *cobra.Command {
 	flags.StringVar(&p.configPath, "config", configPath(os.LookupEnv), "the configuration file (also CDC_CONFIG)")
 	flags.BoolVar(&p.json, "json", p.json, "print one JSON object {command, ok, summary, result, error} on standard output")
 	root.AddCommand(
-		p.newRunCommand(), p.newDoctorCommand(), p.newStatusCommand(),
+		p.newRunCommand(), p.newDoctorCommand(), p.newSetupCommand(), p.newTeardownCommand(), p.newStatusCommand(),
 		p.newOfficesCommand(), p.newHealthcheckCommand(), p.newVersionCommand(),
 	)
 	return root

@@ -20,16 +20,18 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
+
+	"cdc-sidecar/servers"
 )
 
 // stuck ends a test that would hang; no test measures by it.
 const stuck = 60 * time.Second
 
 // leakChecked fails a run of tests that leaves goroutines behind.
-type leakChecked struct{ *testing.M }
+type leakChecked struct{ servers.Runner }
 
 func (m leakChecked) Run() int {
-	code := m.M.Run()
+	code := m.Runner.Run()
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -39,7 +41,7 @@ func (m leakChecked) Run() int {
 
 // TestMain also makes this test's binary the program: cdc-sidecar on the scripts' PATH is main itself.
 func TestMain(m *testing.M) {
-	testscript.Main(leakChecked{m}, map[string]func(){
+	testscript.Main(leakChecked{shared.Main(m)}, map[string]func(){
 		"cdc-sidecar": main,
 		"stubborn":    stubborn,
 	})

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cdc-sidecar/broker"
+	"cdc-sidecar/schema"
+)
+
+// retiredPrefix begins the name of the folder, inside data, that an old journal is moved to.
+const retiredPrefix = "torn-down-"
+
+func (p *program) newTeardownCommand() *cobra.Command {
+	var printSQL, yes bool
+	cmd := &cobra.Command{
+		Use:   "teardown",
+		Short: "Take the office out: drop what is ours in database and broker, and put the journal aside",
+		Long: "Take the office out: drop what is ours in database and broker, and put the journal aside.\n" +
+			"The office's own tables and rows stay as they are. Stop the sidecar first.",
+		Example: "  cdc-sidecar teardown --yes\n" +
+			"  cdc-sidecar teardown --print-sql",
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := LoadConfig(p.configPath)
+			if err != nil {
+				return err
+			}
+			switch {
+			case printSQL:
+				return p.printStatements(cmd, toolsFor(c).TeardownSQL())
+			case !yes:
+				return &usageError{errors.New(teardownLoss(c) + "\nnothing was done; to do it: cdc-sidecar teardown --yes")}
+			default:
+				return p.tearDown(cmd, c)
+			}
+		},
+	}
+	cmd.Flags().BoolVar(&printSQL, "print-sql", false, "print the statements for the database and change nothing")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do it, knowing what is lost")
+	return cmd
+}
+
+// teardownLoss says what a teardown takes away.
+func teardownLoss(c Config) string {
+	return fmt.Sprintf("teardown of office %s drops its replication slot and publication (if any), our rows and tables in %s, "+
+		"the queue %s, and puts the journal in %s aside.\n"+
+		"Lost is the place up to which changes were read and applied: changes that were not sent yet are never sent, and the office "+
+		"needs to join before it takes part again. At the head, remove it: cdc-sidecar offices remove %s",
+		c.Office, c.Database, broker.Queue(c.Office), c.Data, c.Office)
+}
+
+// tearDown puts the journal aside first. If the rest fails, the next run stops because the journal is lost; the other way
+// round an old journal would meet a new slot, and what happened between them would be missing without a word.
+func (p *program) tearDown(cmd *cobra.Command, c Config) error {
+	ctx := cmd.Context()
+	tools := toolsFor(c)
+	release, _, err := tools.Hold(ctx)
+	if errors.Is(err, schema.ErrHeld) {
+		return &environmentError{fmt.Errorf("stop the sidecar of office %s first: %w", c.Office, err)}
+	}
+	if err != nil {
+		return outside(fmt.Errorf("tear down %s: %w", c.Database, err))
+	}
+	aside, err := retire(c.Data, time.Now())
+	if err == nil {
+		err = tools.Teardown(ctx)
+	}
+	release()
+	if err == nil {
+		err = broker.Teardown(ctx, brokerConfig(c))
+	}
+	if err != nil {
+		return outside(fmt.Errorf("tear down office %s (not finished, do it again): %w", c.Office, err))
+	}
+	text := teardownDone(c, aside)
+	return p.report(cmd, answer{Text: text, Result: map[string]string{"office": string(c.Office), "journal": aside}})
+}
+
+func teardownDone(c Config, aside string) string {
+	text := fmt.Sprintf("office %s is torn down; its own tables stay as they are\n", c.Office)
+	if aside != "" {
+		text += "the old journal is in " + aside + "; delete it when nobody asks for it any more\n"
+	}
+	return text
+}
+
+// retire moves what is in the journal's folder into a folder of its own there (data itself may be a volume's mount point,
+// which cannot be renamed) and returns that folder; "" when there was nothing.
+func retire(data string, now time.Time) (string, error) {
+	entries, err := os.ReadDir(data)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("put the journal aside: %w", err)
+	}
+	aside, made := filepath.Join(data, retiredPrefix+now.UTC().Format("20060102T150405.000Z")), false
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), retiredPrefix) || e.Name() == "lost+found" {
+			continue
+		}
+		if !made {
+			if err := os.Mkdir(aside, 0o700); err != nil {
+				return "", fmt.Errorf("put the journal aside: %w", err)
+			}
+			made = true
+		}
+		if err := os.Rename(filepath.Join(data, e.Name()), filepath.Join(aside, e.Name())); err != nil {
+			return "", fmt.Errorf("put the journal aside: %w", err)
+		}
+	}
+	if !made {
+		return "", nil
+	}
+	return aside, nil
+}
+
+// outside marks an error of database or broker: exit code 3, unless the verb was told to stop.
+func outside(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &environmentError{err}
+}
