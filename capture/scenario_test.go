@@ -201,15 +201,16 @@ func (w *eventWriter) transaction(t *testing.T, tx *schema.Transaction) {
 func (w *eventWriter) change(t *testing.T, c *schema.Change) string {
 	t.Helper()
 	name := c.Table.Name
-	before := name + "[" + keyText(c.Table, c.KeyRow()) + "]"
-	switch c.Op {
-	case schema.Truncate:
+	if c.Op == schema.Truncate {
 		for key := range w.rows {
 			if strings.HasPrefix(key, name+"[") {
 				delete(w.rows, key)
 			}
 		}
 		return "truncate " + name
+	}
+	before := name + "[" + keyText(c.Table, c.KeyRow()) + "]"
+	switch c.Op {
 	case schema.Delete:
 		delete(w.rows, before)
 		return "delete " + before
