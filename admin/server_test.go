@@ -29,12 +29,13 @@ func serve(t *testing.T, address string) (net.Listener, func() error) {
 	}
 }
 
-func get(t *testing.T, network, address string) int {
+// get asks for the status under a host name.
+func get(t *testing.T, network, address, host string) int {
 	t.Helper()
 	var d net.Dialer
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return d.DialContext(ctx, network, address) }
 	client := http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://localhost/livez", nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+host+"/api/v1/status", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,8 +49,11 @@ func get(t *testing.T, network, address string) int {
 
 func TestServeOverTCP(t *testing.T) {
 	l, stop := serve(t, "127.0.0.1:0")
-	if code := get(t, "tcp", l.Addr().String()); code != http.StatusOK {
+	if code := get(t, "tcp", l.Addr().String(), "localhost"); code != http.StatusOK {
 		t.Errorf("got %d", code)
+	}
+	if code := get(t, "tcp", l.Addr().String(), "sidecar"); code != http.StatusForbidden {
+		t.Errorf("under a strange name: got %d", code)
 	}
 	if _, err := Listen(t.Context(), l.Addr().String()); err == nil {
 		t.Error("a second listener on the same port")
@@ -62,7 +66,7 @@ func TestServeOverTCP(t *testing.T) {
 func TestServeOverASocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	_, stop := serve(t, "unix:"+path)
-	if code := get(t, "unix", path); code != http.StatusOK {
+	if code := get(t, "unix", path, "sidecar"); code != http.StatusOK {
 		t.Errorf("got %d", code)
 	}
 	info, err := os.Stat(path)
@@ -88,7 +92,7 @@ func TestAStaleSocketIsTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, stop := serve(t, "unix:"+path)
-	if code := get(t, "unix", path); code != http.StatusOK {
+	if code := get(t, "unix", path, "sidecar"); code != http.StatusOK {
 		t.Errorf("got %d", code)
 	}
 	if err := stop(); err != nil {
