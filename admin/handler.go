@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -35,6 +36,8 @@ type Options struct {
 	Source  Source
 	Token   string // asked for as a bearer token, but for the probes; empty: none
 	Version string // of the program
+	// Log hears of what goes wrong with a request and has no other way out (a panic in Source); nil: nobody does.
+	Log *slog.Logger
 }
 
 //go:embed openapi.json

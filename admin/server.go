@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -76,7 +77,11 @@ func removeStale(ctx context.Context, path string) error {
 
 // Serve answers on l until ctx ends, and closes l. It returns nil after a clean end.
 func Serve(ctx context.Context, l net.Listener, o Options) error {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	server := &http.Server{
+		ErrorLog:          slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn),
 		Handler:           NewHandler(o),
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       headerTimeout,
