@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -129,7 +130,7 @@ func TestSetupWithoutItsServer(t *testing.T) {
 	}
 }
 
-// On servers that are as they should be, doctor has no failure; a wrong password is one, with exit code 3.
+// On servers that are as they should be, doctor has no failure.
 func TestDoctorOnRealServers(t *testing.T) {
 	for _, engine := range engines {
 		t.Run(engine, func(t *testing.T) {
@@ -139,6 +140,30 @@ func TestDoctorOnRealServers(t *testing.T) {
 			}
 			code, stdout, stderr := verb(t, "doctor", "--config", config)
 			if code != exitOK || strings.Contains(stdout, "[FAIL]") || !strings.Contains(stdout, "Database: apply") {
+				t.Errorf("%d %s %s", code, stdout, stderr)
+			}
+		})
+	}
+}
+
+// A wrong password, at the database and at the broker, is said with the user's name and without the password.
+func TestDoctorWithWrongPasswords(t *testing.T) {
+	for _, engine := range engines {
+		t.Run(engine, func(t *testing.T) {
+			config, _ := officeOn(t, engine)
+			c, err := LoadConfig(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("CDC_DATABASE", fmt.Sprintf("%s://stranger:topsecret@%s/%s", c.Database.Scheme, c.Database.Address(), c.Database.Database))
+			t.Setenv("CDC_BROKER", strings.Replace(c.Broker, "guest:guest@", "stranger:topsecret@", 1))
+			code, stdout, stderr := verb(t, "doctor", "--config", config)
+			for _, want := range []string{"[FAIL] db.connect", "[FAIL] apply.connect", "[FAIL] broker.login", "stranger"} {
+				if !strings.Contains(stdout, want) {
+					t.Errorf("%q is not there", want)
+				}
+			}
+			if code != exitEnvironment || strings.Contains(stdout+stderr, "topsecret") {
 				t.Errorf("%d %s %s", code, stdout, stderr)
 			}
 		})
