@@ -1,0 +1,317 @@
+package capture
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"cdc-sidecar/schema"
+)
+
+// mysqlTables makes what is ours on the server. Each statement may run again. Office names are ASCII, compared byte by
+// byte; InnoDB, because our rows are part of the transactions that they speak of.
+var mysqlTables = []string{
+	"CREATE DATABASE IF NOT EXISTS cdc_sidecar",
+	`CREATE TABLE IF NOT EXISTS cdc_sidecar.progress (
+	office varchar(40) NOT NULL, origin varchar(40) NOT NULL, epoch bigint NOT NULL, seq bigint NOT NULL,
+	stamp_millis bigint NOT NULL DEFAULT 0, stamp_counter bigint NOT NULL DEFAULT 0, committed bigint NOT NULL DEFAULT 0,
+	PRIMARY KEY (office, origin)) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin`,
+	`CREATE TABLE IF NOT EXISTS cdc_sidecar.journal (office varchar(40) PRIMARY KEY, epoch bigint NOT NULL)
+	ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin`,
+	`CREATE TABLE IF NOT EXISTS cdc_sidecar.offices (
+	office varchar(40) NOT NULL, member varchar(40) NOT NULL, engine varchar(40) NOT NULL DEFAULT '', epoch bigint NOT NULL DEFAULT 0,
+	reported_epoch bigint NOT NULL DEFAULT 0, reported_seq bigint NOT NULL DEFAULT 0,
+	state varchar(40) NOT NULL DEFAULT 'active', heard bigint NOT NULL DEFAULT 0, PRIMARY KEY (office, member))
+	ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin`,
+}
+
+// mysqlSetup looks at one server, and changes what is ours on it.
+type mysqlSetup struct {
+	config MySQLConfig
+	db     *sql.DB
+	engine schema.Engine
+}
+
+func (c MySQLConfig) setup(ctx context.Context) (*mysqlSetup, error) {
+	db, engine, err := c.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &mysqlSetup{config: c, db: db, engine: engine}, nil
+}
+
+func (s *mysqlSetup) close() { _ = s.db.Close() }
+
+// Plan returns the statements that the server still lacks for this office: our tables, the user's right to read the binlog.
+// It changes nothing.
+func (c MySQLConfig) Plan(ctx context.Context) ([]string, error) {
+	s, err := c.setup(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	plan, err := s.plan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	may, user, err := s.mayReplicate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !may {
+		plan = append(plan, "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO "+user)
+	}
+	return plan, nil
+}
+
+// Setup runs what Plan says, as far as its user may, and returns the statements.
+func (c MySQLConfig) Setup(ctx context.Context) ([]string, error) {
+	plan, err := c.Plan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := c.setup(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	return plan, s.execute(ctx, plan)
+}
+
+// Prepare makes the server ready for the journal of the given epoch, and returns the place where OpenMySQL begins: at, the
+// journal's durable Source, after it is certain that the server's history has it; or, for a new journal (at is empty), the
+// place where the binlog ends now. It may be called again after any interruption.
+//
+// Errors: *schema.RefusedError for what the server does not allow or is not set to, *schema.BrokenError when the binlog and
+// the journal do not belong together any more.
+func (c MySQLConfig) Prepare(ctx context.Context, epoch uint64, at string) (string, error) {
+	s, err := c.setup(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer s.close()
+	if err := s.settings(ctx); err != nil {
+		return "", err
+	}
+	if err := s.belongs(ctx, epoch, at); err != nil {
+		return "", err
+	}
+	if at != "" {
+		if err := s.verify(ctx, at); err != nil {
+			return "", err
+		}
+	}
+	plan, err := s.plan(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := s.execute(ctx, plan); err != nil {
+		return "", err
+	}
+	s.warn(ctx)
+	if at != "" {
+		return at, nil
+	}
+	return s.start(ctx, epoch)
+}
+
+// start writes the journal's row and returns the place behind it. It is written anew even if it is there: an empty binlog
+// has no places.
+func (s *mysqlSetup) start(ctx context.Context, epoch uint64) (string, error) {
+	tx, err := s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return "", s.config.refused("write cdc_sidecar.journal", err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	if _, err = tx.ExecContext(ctx, "DELETE FROM cdc_sidecar.journal WHERE office = ?", string(s.config.Office)); err == nil {
+		_, err = tx.ExecContext(ctx, "INSERT INTO cdc_sidecar.journal (office, epoch) VALUES (?, ?)", string(s.config.Office), epoch)
+	}
+	if err == nil {
+		err = tx.Commit()
+	}
+	if err != nil {
+		return "", s.config.refused("write cdc_sidecar.journal", err)
+	}
+	return s.end(ctx)
+}
+
+// end is the place behind everything that the server has committed.
+func (s *mysqlSetup) end(ctx context.Context) (string, error) {
+	query := "SELECT @@GLOBAL.gtid_executed"
+	if s.engine == schema.MariaDB {
+		query = "SELECT @@GLOBAL.gtid_binlog_pos"
+	}
+	var text string
+	if err := s.db.QueryRowContext(ctx, query).Scan(&text); err != nil {
+		return "", s.config.refused("read the binlog's place", err)
+	}
+	position, err := parseMySQLPosition(s.engine, strings.ReplaceAll(text, "\n", ""))
+	if err != nil {
+		return "", err
+	}
+	if position.String() == "" {
+		return "", errors.New("the binlog has no place after a write: is it switched off for the user (sql_log_bin)?")
+	}
+	return position.String(), nil
+}
+
+// belongs checks that database and journal are of one life.
+func (s *mysqlSetup) belongs(ctx context.Context, epoch uint64, at string) error {
+	missing, err := s.missing(ctx)
+	if err != nil {
+		return err
+	}
+	stored, known := uint64(0), false
+	if !missing[schema.JournalTable] {
+		err = s.db.QueryRowContext(ctx, "SELECT epoch FROM cdc_sidecar.journal WHERE office = ?", string(s.config.Office)).Scan(&stored)
+		known = err == nil
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return s.config.refused("read cdc_sidecar.journal", err)
+		}
+	}
+	switch {
+	case known && stored != epoch:
+		return &schema.BrokenError{
+			What:   fmt.Sprintf("the journal of office %s was lost or belongs to another database (epoch %d here, %d in the database)", s.config.Office, epoch, stored),
+			Remedy: "put the journal's folder back; or " + rejoinRemedy,
+		}
+	case !known && at != "":
+		return &schema.BrokenError{
+			What:   fmt.Sprintf("the database does not know the journal of office %s: it was restored, torn down, or is another one", s.config.Office),
+			Remedy: rejoinRemedy,
+		}
+	}
+	return nil
+}
+
+// verify makes sure that the server's history has the place at. Whether the binlog still reaches back to it shows when it
+// is read.
+func (s *mysqlSetup) verify(ctx context.Context, at string) error {
+	position, err := parseMySQLPosition(s.engine, at)
+	if err != nil {
+		return &schema.BrokenError{
+			What: "the journal's place in the database's log is none of this server's kind", Cause: err,
+			Remedy: "is database: another server than before? " + rejoinRemedy,
+		}
+	}
+	lacks := &schema.BrokenError{
+		What:   fmt.Sprintf("the server's history does not have the transactions that the journal has (%s): it was restored, reset, or is another server", position),
+		Remedy: rejoinRemedy,
+	}
+	if s.engine == schema.MariaDB {
+		var text string
+		if err := s.db.QueryRowContext(ctx, "SELECT @@GLOBAL.gtid_binlog_pos").Scan(&text); err != nil {
+			return s.config.refused("read gtid_binlog_pos", err)
+		}
+		server, err := parseMySQLPosition(s.engine, text)
+		if err != nil {
+			return err
+		}
+		if !server.reached(position) {
+			return lacks
+		}
+		return nil
+	}
+	var has, reaches bool
+	err = s.db.QueryRowContext(ctx, "SELECT GTID_SUBSET(?, @@GLOBAL.gtid_executed), GTID_SUBSET(@@GLOBAL.gtid_purged, ?)", at, at).Scan(&has, &reaches)
+	switch {
+	case err != nil:
+		return s.config.refused("read gtid_executed", err)
+	case !has:
+		return lacks
+	case !reaches:
+		return purged(nil)
+	}
+	return nil
+}
+
+// purged is what is left to say when the binlog was deleted up to a later place than ours.
+func purged(cause error) error {
+	return &schema.BrokenError{
+		What: "the server has purged its binlog before it was read", Cause: cause,
+		Remedy: rejoinRemedy + "; keep the binlog longer: SET GLOBAL binlog_expire_logs_seconds = 604800",
+	}
+}
+
+// plan returns the statements that are missing.
+func (s *mysqlSetup) plan(ctx context.Context) ([]string, error) {
+	missing, err := s.missing(ctx)
+	if err != nil || len(missing) == 0 {
+		return nil, err
+	}
+	return mysqlTables, nil
+}
+
+// missing are the names of those of our tables that are not there.
+func (s *mysqlSetup) missing(ctx context.Context) (map[string]bool, error) {
+	missing := map[string]bool{schema.ProgressTable: true, schema.JournalTable: true, schema.OfficesTable: true}
+	rows, err := s.db.QueryContext(ctx, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '"+schema.OwnSchema+"'")
+	if err != nil {
+		return nil, s.config.refused("look for our tables", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, fmt.Errorf("look for our tables: %w", err)
+		}
+		delete(missing, name)
+	}
+	return missing, rows.Err()
+}
+
+func (s *mysqlSetup) execute(ctx context.Context, statements []string) error {
+	for _, statement := range statements {
+		if _, err := s.db.ExecContext(ctx, statement); err != nil {
+			first, _, _ := strings.Cut(statement, "\n")
+			return s.config.refused("set up the database: "+first, err)
+		}
+	}
+	return nil
+}
+
+// Teardown removes everything of this office from the server: our rows, and our tables when no other office's rows are left
+// in them. What was not read from the binlog yet is lost to the other offices.
+func (c MySQLConfig) Teardown(ctx context.Context) error {
+	s, err := c.setup(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	missing, err := s.missing(ctx)
+	if err != nil {
+		return err
+	}
+	for _, table := range ownMySQLTables {
+		if missing[table] {
+			continue
+		}
+		if _, err := s.db.ExecContext(ctx, "DELETE FROM cdc_sidecar."+table+" WHERE office = ?", string(c.Office)); err != nil {
+			return c.refused("tear down cdc_sidecar."+table, err)
+		}
+	}
+	if !missing[schema.JournalTable] {
+		var others int
+		if err := s.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM cdc_sidecar.journal").Scan(&others); err != nil || others > 0 {
+			return err
+		}
+	}
+	if _, err := s.db.ExecContext(ctx, "DROP DATABASE IF EXISTS cdc_sidecar"); err != nil {
+		return c.refused("drop database cdc_sidecar", err)
+	}
+	return nil
+}
+
+// ownMySQLTables in the order in which Teardown empties them: the journal's row last, for it says whether anything is left.
+var ownMySQLTables = []string{schema.ProgressTable, schema.OfficesTable, schema.JournalTable}
+
+// TeardownSQL are the statements of Teardown, for an administrator.
+func (c MySQLConfig) TeardownSQL() []string {
+	var statements []string
+	for _, table := range ownMySQLTables {
+		statements = append(statements, fmt.Sprintf("DELETE FROM cdc_sidecar.%s WHERE office = '%s'", table, c.Office))
+	}
+	return append(statements, "DROP DATABASE cdc_sidecar -- unless cdc_sidecar.journal has rows of other offices")
+}
