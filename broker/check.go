@@ -165,11 +165,12 @@ func (s *session) checkArguments(name string) schema.Finding {
 // permission; only its leader can answer so. From another queue the message goes back with the channel.
 func (s *session) checkConsume(name string) schema.Finding {
 	const check = "broker.consume"
-	err := s.ask(func(ch *amqp.Channel) error {
-		_, _, err := ch.Get(name, false)
-		return err
-	})
+	err := s.answer(leaderLimit, func() error { return s.get(name) })
 	switch {
+	case errors.Is(err, ErrUnanswered):
+		f := failed(check, s.cfg.different(nil))
+		f.Message, f.Cause = "queue "+name+" has no leader", "nothing can be published to it or consumed from it"
+		return f
 	case replied(err, amqp.ResourceLocked):
 		return schema.Finding{Check: check, Severity: schema.Fine, Message: "may consume queue " + name}
 	case err == nil:

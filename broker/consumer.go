@@ -46,12 +46,14 @@ func OpenConsumer(ctx context.Context, cfg Config) (*Consumer, error) {
 		_ = s.close()
 		return nil, cfg.explain("mark the session", err)
 	}
-	// First the limit, then the subscription: the client library queues without bound whatever the broker sends.
-	err = s.channel.Qos(Prefetch, 0, false)
 	var deliveries <-chan amqp.Delivery
-	if err == nil {
-		deliveries, err = s.channel.Consume(Queue(cfg.Office), "", false, false, false, false, nil)
-	}
+	err = s.answer(answerLimit, func() (err error) {
+		// First the limit, then the subscription: the client library queues without bound whatever the broker sends.
+		if err = s.channel.Qos(Prefetch, 0, false); err == nil {
+			deliveries, err = s.channel.Consume(Queue(cfg.Office), "", false, false, false, false, nil)
+		}
+		return err
+	})
 	if err != nil {
 		_ = s.close()
 		return nil, cfg.explain("subscribe to "+Queue(cfg.Office), err)

@@ -21,6 +21,8 @@ var (
 	ErrCancelled = errors.New("the broker cancelled the subscription: its queue was deleted or moved")
 	// ErrBlocked says that the broker, short of memory or disk, stopped reading from a connection that must not be stopped.
 	ErrBlocked = errors.New("the broker blocks this connection")
+	// ErrUnanswered says that the broker, on a link that is well, does not answer a request.
+	ErrUnanswered = errors.New("the broker does not answer")
 	// ErrClosed says that the session is over.
 	ErrClosed = errors.New("the session is over")
 )

@@ -46,7 +46,7 @@ func OpenPublisher(ctx context.Context, cfg Config) (*Publisher, error) {
 		return nil, err
 	}
 	defer context.AfterFunc(ctx, s.kill)()
-	if err := s.channel.Confirm(false); err != nil {
+	if err := s.answer(answerLimit, func() error { return s.channel.Confirm(false) }); err != nil {
 		_ = s.close()
 		return nil, cfg.explain("ask for confirms", err)
 	}

@@ -14,6 +14,9 @@ const (
 	// closeLimit bounds a polite goodbye; then the socket is closed under the client library. It leaves room within the
 	// ten seconds in which a stopped sidecar has to be gone.
 	closeLimit = 3 * time.Second
+	// answerLimit bounds the wait for the answer to a request. A broker that is up answers within milliseconds, but a queue
+	// without a leader leaves a request unanswered for ever, on a link that is well.
+	answerLimit = 60 * time.Second
 	// notices is how many of the broker's notices may wait for our watcher, which only ever moves them on: the client
 	// library drops one that nobody takes for five seconds.
 	notices = 16
@@ -198,12 +201,25 @@ func (s *session) close() error {
 
 // ask runs requests on a channel of their own: the broker closes a channel on the first thing that it refuses.
 func (s *session) ask(f func(*amqp.Channel) error) error {
-	channel, err := s.conn.Channel()
-	if err != nil {
-		return err
+	return s.answer(answerLimit, func() error {
+		channel, err := s.conn.Channel()
+		if err != nil {
+			return err
+		}
+		if err := f(channel); err != nil {
+			return err // when the channel still lives, the session's end ends it
+		}
+		return channel.Close()
+	})
+}
+
+// answer runs requests, and ends the session when they are not answered in time: the client library waits without limit.
+func (s *session) answer(limit time.Duration, f func() error) error {
+	late := time.AfterFunc(limit, func() { _ = s.end(fmt.Errorf("%w for %s", ErrUnanswered, limit)) })
+	defer late.Stop()
+	err := f()
+	if over := s.reason(); err != nil && over != nil {
+		return over
 	}
-	if err := f(channel); err != nil {
-		return err // when the channel still lives, the session's end ends it
-	}
-	return channel.Close()
+	return err
 }
