@@ -28,6 +28,8 @@ const (
 	batchTransactions = 1024
 	// groupBytes bounds what one call of the sink gets, and with it what one fsync has to write.
 	groupBytes = 2 * partBytes
+	// groupTransactions bounds it for tiny transactions.
+	groupTransactions = 4 * batchTransactions
 	// queueBatches is how many batches may wait while the sink works: enough to decode during an fsync, and bounded.
 	queueBatches = 4
 	// silentEvery is how often an idle log's position is made durable. An idle database must not write the journal all the
@@ -50,7 +52,11 @@ func Run(ctx context.Context, src Source, sink schema.Sink, stats *Stats) error 
 	ended := make(chan error, 1)
 	go func() {
 		defer close(batches)
-		ended <- read(running, src, batches)
+		err := read(running, src, batches)
+		if errors.Is(err, errStalled) {
+			cancel() // the sink hangs: what else failed lets it finish what waits
+		}
+		ended <- err
 	}()
 
 	d := delivery{src: src, sink: sink, stats: stats}
@@ -78,6 +84,8 @@ func read(ctx context.Context, src Source, batches chan<- []schema.Transaction) 
 	}
 }
 
+var errStalled = fmt.Errorf("nothing could be made durable for %s: let go of the database's log", stallLimit)
+
 func enqueue(ctx context.Context, batches chan<- []schema.Transaction, txs []schema.Transaction) error {
 	select {
 	case batches <- txs:
@@ -92,7 +100,7 @@ func enqueue(ctx context.Context, batches chan<- []schema.Transaction, txs []sch
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-stalled.C:
-		return fmt.Errorf("nothing could be made durable for %s: let go of the database's log", stallLimit)
+		return errStalled
 	}
 }
 
@@ -130,14 +138,14 @@ func (d *delivery) run(ctx context.Context, batches <-chan []schema.Transaction)
 	}
 }
 
-// gather makes a group of txs and of whatever else waits, to groupBytes.
+// gather makes a group of txs and of whatever else waits, to groupBytes and groupTransactions.
 func (d *delivery) gather(txs []schema.Transaction, batches <-chan []schema.Transaction) {
 	for size := 0; ; {
 		for i := range txs {
 			size += txs[i].Bytes()
 			d.add(txs[i])
 		}
-		if size >= groupBytes {
+		if size >= groupBytes || len(d.group) >= groupTransactions {
 			return
 		}
 		var ok bool

@@ -22,6 +22,7 @@ type postgresDecoder struct {
 	open      bool                         // between begin and commit
 
 	values []schema.Value // slab: a row costs no allocation of its own
+	reader postgresReader // of the message at hand
 }
 
 const (
@@ -43,19 +44,20 @@ func (d *postgresDecoder) decode(message []byte) error {
 	if len(message) == 0 {
 		return brokenMessage(0, "it is empty")
 	}
-	r := postgresReader{b: message, at: 1}
+	d.reader = postgresReader{b: message, at: 1}
+	r := &d.reader
 	var err error
 	switch message[0] {
 	case 'B':
-		err = d.begin(&r)
+		err = d.begin(r)
 	case 'C':
-		err = d.commit(&r)
+		err = d.commit(r)
 	case 'R':
-		err = d.relation(&r)
+		err = d.relation(r)
 	case 'I', 'U', 'D':
-		err = d.row(&r, message[0])
+		err = d.row(r, message[0])
 	case 'T':
-		err = d.truncate(&r)
+		err = d.truncate(r)
 	case 'O', 'Y', 'M': // origin, type name, logical message: nothing that we need
 	default:
 		return brokenMessage(message[0], "its kind is unknown")
