@@ -3,10 +3,217 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"cdc-sidecar/admin"
+	"cdc-sidecar/apply"
+	"cdc-sidecar/broker"
+	"cdc-sidecar/capture"
+	"cdc-sidecar/journal"
+	"cdc-sidecar/peer"
+	"cdc-sidecar/schema"
 )
 
-// runSidecar captures, ships and applies until ctx ends.
-func runSidecar(_ context.Context, _ Config, _ *slog.Logger) error {
-	return errors.New("run is not built in yet")
+// firstWord is how long a start waits for the broker to accept or refuse us. A broker that cannot be reached does not
+// hold anything up.
+const firstWord = 3 * time.Second
+
+// sidecar is the running program: the rooms, and the corridors between them.
+type sidecar struct {
+	cfg     Config
+	log     *slog.Logger
+	db      office
+	journal *journal.Journal
+	applier *apply.Applier
+	peers   *peer.Peers
+	keeper  *supervisor
+	state   watch
+}
+
+// runSidecar captures, ships and applies until ctx ends, and then returns nil. It returns an error only when something was
+// refused for good before it was ever ready.
+func runSidecar(ctx context.Context, cfg Config, log *slog.Logger) error {
+	s := &sidecar{cfg: cfg, log: log, db: newOffice(cfg, log)}
+	s.keeper = newSupervisor(log, admin.CaptureCorridor, admin.ShipCorridor, admin.ReceiveCorridor)
+	s.state.started = time.Now()
+
+	serving, stopServing := context.WithCancel(ctx)
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		s.serve(serving)
+	}()
+	defer func() {
+		stopServing()
+		<-served
+	}()
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	if s.journal == nil { // told to stop while another process held it
+		return nil
+	}
+	defer s.close()
+	if err := s.introduce(ctx); err != nil {
+		return err
+	}
+	log.Info("the sidecar runs", "office", cfg.Office, "role", cfg.Role, "database", cfg.Database.String(),
+		"broker", brokerConfig(cfg).String(), "journal", s.journal.Epoch(), "version", version)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.keeper.keep(ctx, admin.CaptureCorridor, s.session) })
+	g.Go(func() error { return s.keeper.keep(ctx, admin.ShipCorridor, s.ship) })
+	return g.Wait()
+}
+
+// serve keeps the admin address answering; a port that somebody else has is waited for like everything else.
+func (s *sidecar) serve(ctx context.Context) {
+	_ = s.keeper.keep(ctx, "admin", func(ctx context.Context, up func()) error {
+		l, err := admin.Listen(ctx, s.cfg.Admin)
+		if err != nil {
+			return err
+		}
+		up()
+		return admin.Serve(ctx, l, admin.Options{Source: s, Token: s.cfg.AdminToken, Version: version})
+	})
+}
+
+// open takes the journal's folder. Another sidecar of this office on this machine has it: wait until it ends.
+func (s *sidecar) open(ctx context.Context) error {
+	var fatal error
+	ctx, opened := context.WithCancel(ctx)
+	defer opened()
+	err := s.keeper.keep(ctx, admin.CaptureCorridor, func(context.Context, func()) error {
+		j, err := journal.Open(s.cfg.Data, journal.Options{Office: s.cfg.Office, Budget: s.cfg.JournalBudget, Log: s.log})
+		if err != nil {
+			if !errors.Is(err, schema.ErrHeld) {
+				fatal = fmt.Errorf("open the journal: %w", err)
+				opened()
+			}
+			return err
+		}
+		s.journal = j
+		opened()
+		return nil
+	})
+	if fatal != nil {
+		return fatal
+	}
+	if err != nil || s.journal == nil {
+		return err
+	}
+	s.applier = apply.New(s.db.target, apply.Options{Office: s.cfg.Office, Role: s.cfg.Role, Receive: s.cfg.Receives, Log: s.log})
+	peers := peer.New(peer.Config{
+		Office: s.cfg.Office, Role: s.cfg.Role, Engine: s.db.engine, Program: version, Dir: s.cfg.Data,
+		User: brokerConfig(s.cfg).User(), Unsettled: broker.Prefetch, Log: s.log,
+	}, outbox{s.journal}, s.applier, register{s.db, s.applier})
+	s.state.mu.Lock()
+	s.peers = peers
+	s.state.mu.Unlock()
+	return nil
+}
+
+func (s *sidecar) close() {
+	s.applier.Close()
+	if err := s.journal.Close(); err != nil {
+		s.log.Warn("close the journal", "cause", err)
+	}
+}
+
+// introduce asks the broker once whether it takes us at all: a wrong password is told at the start, with exit code 3, and
+// not found in a log a week later. A broker that is away is no reason not to start.
+func (s *sidecar) introduce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, firstWord)
+	defer cancel()
+	err := broker.Declare(ctx, brokerConfig(s.cfg))
+	var refused *schema.RefusedError
+	if errors.As(err, &refused) {
+		return err
+	}
+	return nil
+}
+
+// session is everything that needs the office's database: hold the office, prepare the database, then capture, and apply
+// beside it. When one of them loses the database, all of it starts again.
+func (s *sidecar) session(ctx context.Context, up func()) error {
+	release, lost, err := s.db.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	src, err := s.source(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = src.Close(context.WithoutCancel(ctx)) }()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		select {
+		case <-lost:
+			return errors.New("the connection that holds the office was lost")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	g.Go(func() error { return capture.Run(ctx, src, s.journal.Append, &s.state.capture) })
+	g.Go(func() error { return s.keeper.keep(ctx, admin.ReceiveCorridor, s.receive) })
+	up()
+	s.state.readied(true)
+	defer s.state.readied(false)
+	return g.Wait()
+}
+
+// source prepares the database and opens its log where the journal stopped.
+func (s *sidecar) source(ctx context.Context) (capture.Source, error) {
+	at := s.journal.State().Source
+	start, err := s.db.prepare(ctx, s.journal.Epoch(), at)
+	if err != nil {
+		return nil, err
+	}
+	if start != at { // the very first: durable before the log is asked for anything behind it
+		if err := s.journal.Append(ctx, []schema.Transaction{{Source: start}}); err != nil {
+			return nil, fmt.Errorf("note the start of capture: %w", err)
+		}
+	}
+	return s.db.open(ctx, start)
+}
+
+// ship takes the journal to the broker. It needs no database.
+func (s *sidecar) ship(ctx context.Context, up func()) error {
+	cfg := brokerConfig(s.cfg)
+	if err := broker.Declare(ctx, cfg); err != nil {
+		return err
+	}
+	publisher, err := broker.OpenPublisher(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = publisher.Close() }()
+	s.state.publishes(publisher)
+	defer s.state.publishes(nil)
+	up()
+	return s.peers.Ship(ctx, wire{publisher, s.cfg.Role})
+}
+
+// receive takes what the broker has for us to the database.
+func (s *sidecar) receive(ctx context.Context, up func()) error {
+	if err := s.peers.Start(ctx); err != nil {
+		return err
+	}
+	cfg := brokerConfig(s.cfg)
+	if err := broker.Declare(ctx, cfg); err != nil {
+		return err
+	}
+	consumer, err := broker.OpenConsumer(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = consumer.Close() }()
+	up()
+	return consumer.Run(ctx, func(ctx context.Context, batch []*broker.Delivery) error {
+		return s.peers.Receive(ctx, inbound(batch))
+	})
 }

@@ -1,0 +1,286 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
+
+	"cdc-sidecar/schema"
+)
+
+const (
+	// DefaultBudget holds the changes of a branch's long outage, on a volume that people still give away readily.
+	DefaultBudget = 10 << 30
+	// segmentBytes is the size of one file: what is released goes in files.
+	segmentBytes = 16 << 20
+	// storeBytes is how much goes to the log in one write: a caller's batch may be larger than what should be in memory twice.
+	storeBytes = 4 << 20
+)
+
+// Options say whose journal it is, and what it may take.
+type Options struct {
+	Office schema.Office
+	Budget int64 // bytes; 0: DefaultBudget
+	Log    *slog.Logger
+	Now    func() time.Time // tests; nil: time.Now
+	FS     types.VFS        // tests; nil: the disk
+}
+
+// Journal is an open journal. One goroutine appends; any number read and release.
+type Journal struct {
+	dir     string
+	options Options
+	lock    *os.File
+	log     *wal.WAL
+
+	appending sync.Mutex // held by Append
+	pack      packer
+	index     uint64 // of the last record
+
+	mu        sync.Mutex
+	dead      error // after a failed write nothing is known of the disk
+	closed    head  // at the last closed record: what State tells
+	closedAt  uint64
+	first     uint64 // index of the first record held
+	firstSeq  uint64
+	before    uint64 // total before the first record held
+	grown     chan struct{}
+	published uint64
+	writtenAt time.Time
+}
+
+// State is what the journal has.
+type State struct {
+	Epoch        uint64
+	First        uint64 // the first seq still held; Last+1 when none is
+	Last         uint64 // the last that is durable, complete and may be published
+	Source       string
+	Seen         schema.Position
+	Stamp        schema.Stamp
+	Acknowledged []schema.Acknowledgement // by office; not to be changed
+	Bytes        int64
+	Budget       int64
+}
+
+// Open opens or makes the journal in dir. When another process has it the error wraps schema.ErrHeld; damage in its middle
+// is a *schema.BrokenError, a torn end is cut off: nothing behind the last place that was acknowledged to capture.
+func Open(dir string, o Options) (*Journal, error) {
+	if o.Budget == 0 {
+		o.Budget = DefaultBudget
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.FS == nil {
+		o.FS = fs.New()
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the journal's folder: %w", err)
+	}
+	held, err := lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{dir: dir, options: o, lock: held, grown: make(chan struct{})}
+	j.log, err = wal.Open(dir, wal.WithSegmentFiler(segment.NewFiler(dir, o.FS)), wal.WithSegmentSize(segmentBytes),
+		wal.WithCodec(codec{}), wal.WithLogger(hclog.NewNullLogger()))
+	if err != nil {
+		return nil, errors.Join(j.broken(err), held.Close())
+	}
+	if err := j.load(); err != nil {
+		return nil, errors.Join(err, j.log.Close(), held.Close())
+	}
+	j.recallPublished()
+	return j, nil
+}
+
+// load finds the last closed record, cuts off what is behind it, and takes over what it says.
+func (j *Journal) load() error {
+	first, err := j.log.FirstIndex()
+	if err != nil {
+		return j.broken(err)
+	}
+	last, err := j.log.LastIndex()
+	if err != nil {
+		return j.broken(err)
+	}
+	if last == 0 {
+		return j.birth()
+	}
+	at := last
+	var r record
+	for ; at >= first; at-- {
+		if r, err = j.read(at); err != nil {
+			return err
+		}
+		if r.closed {
+			break
+		}
+	}
+	if at < first {
+		return j.broken(errors.New("it has no complete record"))
+	}
+	if at < last {
+		if err := j.log.DeleteRange(at+1, last); err != nil {
+			return fmt.Errorf("cut off an incomplete transaction: %w", err)
+		}
+	}
+	if r.office != j.options.Office {
+		return &schema.BrokenError{What: fmt.Sprintf("the journal in %s belongs to office %s, not %s", j.dir, r.office, j.options.Office),
+			Remedy: "name the right folder (data:) or the right office"}
+	}
+	j.index, j.closedAt, j.closed = at, at, r.head
+	j.pack = packer{head: r.head, now: j.options.Now}
+	return j.begins(first)
+}
+
+// birth writes the first record: the epoch is the time of birth, so that a later life is always greater.
+func (j *Journal) birth() error {
+	j.pack = packer{now: j.options.Now, head: head{office: j.options.Office, epoch: uint64(j.options.Now().UnixMilli())}}
+	j.pack.add(record{closed: true})
+	if err := j.store(); err != nil {
+		return err
+	}
+	return j.begins(1)
+}
+
+// begins notes where the log begins.
+func (j *Journal) begins(index uint64) error {
+	r, err := j.read(index)
+	if err != nil {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.first, j.firstSeq = index, r.seq+1
+	if r.message != nil {
+		j.firstSeq = r.prev + 1
+	}
+	j.before = r.total - min(r.total, uint64(len(r.message)+recordCost))
+	return nil
+}
+
+// Epoch is the journal's own.
+func (j *Journal) Epoch() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.closed.epoch
+}
+
+// State is a snapshot.
+func (j *Journal) State() State {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return State{
+		Epoch: j.closed.epoch, First: j.firstSeq, Last: j.closed.seq, Source: j.closed.source, Seen: j.closed.seen, Stamp: j.closed.stamp,
+		Acknowledged: j.closed.acked, Bytes: int64(j.closed.total - j.before), Budget: j.options.Budget,
+	}
+}
+
+// Grown is closed when State.Last moves beyond what it is now.
+func (j *Journal) Grown() <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.grown
+}
+
+// Append is the journal's schema.Sink: it numbers txs and returns nil when all of them are on disk. An error that wraps
+// ErrFull left the journal as it was; after any other it takes nothing more until the process starts anew, because after
+// a failed fsync nobody knows what the disk has.
+func (j *Journal) Append(ctx context.Context, txs []schema.Transaction) error {
+	j.appending.Lock()
+	defer j.appending.Unlock()
+	if err := j.usable(ctx); err != nil {
+		return err
+	}
+	before := j.pack
+	j.pack.records = nil
+	if err := j.pack.pack(txs); err != nil {
+		j.pack = before
+		return err
+	}
+	return j.store()
+}
+
+func (j *Journal) usable(ctx context.Context) error {
+	j.mu.Lock()
+	dead := j.dead
+	j.mu.Unlock()
+	if dead != nil {
+		return fmt.Errorf("the journal takes nothing after a failed write; start the sidecar anew: %w", dead)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return j.room()
+}
+
+// store writes the packer's records, with one fsync for each write, and then shows them.
+func (j *Journal) store() error {
+	records := j.pack.records
+	j.pack.records = nil
+	for len(records) > 0 {
+		n, size := 0, 0
+		var logs []*raft.Log
+		for n < len(records) && (n == 0 || size+len(records[n].message) <= storeBytes) {
+			size += len(records[n].message)
+			logs = append(logs, &raft.Log{Index: j.index + uint64(n) + 1, Data: appendRecord(make([]byte, 0, len(records[n].message)+recordCost), &records[n])})
+			n++
+		}
+		if err := j.log.StoreLogs(logs); err != nil {
+			j.mu.Lock()
+			j.dead = err
+			j.mu.Unlock()
+			return fmt.Errorf("write the journal: %w", err)
+		}
+		j.show(records[:n])
+		records = records[n:]
+	}
+	return nil
+}
+
+// show makes durable records visible, up to the last closed one.
+func (j *Journal) show(records []record) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	before := j.closed.seq
+	for i := range records {
+		j.index++
+		if records[i].closed {
+			j.closed, j.closedAt = records[i].head, j.index
+		}
+	}
+	if j.closed.seq > before {
+		close(j.grown)
+		j.grown = make(chan struct{})
+	}
+}
+
+// Close ends the use of the journal.
+func (j *Journal) Close() error {
+	j.appending.Lock()
+	defer j.appending.Unlock()
+	j.mu.Lock()
+	if j.dead == nil {
+		j.dead = errors.New("the journal is closed")
+	}
+	seq := j.published
+	j.mu.Unlock()
+	return errors.Join(j.writePublished(seq), j.log.Close(), j.lock.Close())
+}
+
+func (j *Journal) broken(cause error) error {
+	return &schema.BrokenError{What: "the journal in " + j.dir + " is damaged", Cause: cause,
+		Remedy: "restore the volume; or empty the folder and let the office join anew (its unsent changes are in its database)"}
+}
