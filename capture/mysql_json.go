@@ -36,6 +36,7 @@ func newMySQLJSON() (*mysqlJSON, error) {
 	if _, err := j.parse(replication.TABLE_MAP_EVENT, table); err != nil {
 		return nil, fmt.Errorf("prepare the reader of JSON: %w", err)
 	}
+	j.event = nil // the parser goes on pointing at the table map
 	return j, nil
 }
 

@@ -57,6 +57,7 @@ var scenarioEngines = []struct {
 	open func(*testing.T) scenarioOffice
 }{
 	{"postgres", openPostgresScenario},
+	{"mariadb", openMariaDBScenario},
 }
 
 func TestScenarios(t *testing.T) {
