@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"cdc-sidecar/apply"
 	"cdc-sidecar/capture"
@@ -23,7 +22,7 @@ type databaseTools interface {
 
 func toolsFor(c Config) databaseTools {
 	if c.Database.Scheme == "mysql" {
-		return notYet{}
+		return mysqlTools(c)
 	}
 	return postgresTools(c)
 }
@@ -32,10 +31,14 @@ func postgresTools(c Config) capture.PostgresConfig {
 	return capture.PostgresConfig{DSN: c.Database, Office: c.Office, Role: c.Role, Send: c.Sends}
 }
 
+func mysqlTools(c Config) capture.MySQLConfig {
+	return capture.MySQLConfig{DSN: c.Database, Office: c.Office, Role: c.Role, Send: c.Sends}
+}
+
 // checkCapture asks whether changes can be read from the database, checkApply whether they can be written to it.
 func checkCapture(ctx context.Context, c Config) []schema.Finding {
 	if c.Database.Scheme == "mysql" {
-		return []schema.Finding{{Check: "db.capture", Severity: schema.Failure, Message: errNotYet.Error()}}
+		return capture.CheckMySQL(ctx, mysqlTools(c))
 	}
 	return capture.CheckPostgres(ctx, postgresTools(c))
 }
@@ -45,17 +48,4 @@ func checkApply(ctx context.Context, c Config) []schema.Finding {
 		return apply.CheckMySQL(ctx, c.Database, c.Receives)
 	}
 	return apply.CheckPostgres(ctx, c.Database, c.Receives)
-}
-
-// notYet stands in until MySQL and MariaDB can be captured.
-type notYet struct{}
-
-var errNotYet = errors.New("capture from MySQL and MariaDB is not built in yet")
-
-func (notYet) Plan(context.Context) ([]string, error)  { return nil, errNotYet }
-func (notYet) Setup(context.Context) ([]string, error) { return nil, errNotYet }
-func (notYet) Teardown(context.Context) error          { return errNotYet }
-func (notYet) TeardownSQL() []string                   { return nil }
-func (notYet) Hold(context.Context) (func(), <-chan struct{}, error) {
-	return nil, nil, errNotYet
 }
