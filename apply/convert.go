@@ -195,9 +195,7 @@ func (p pair) toYear() converter {
 func (p pair) toDecimal() converter {
 	limited := p.to.Size > 0
 	switch p.from.Kind {
-	case schema.KindBool:
-		return nil
-	case schema.KindInt:
+	case schema.KindBool, schema.KindInt:
 		if !limited {
 			return nil
 		}
@@ -238,8 +236,12 @@ func decimalFits(text string, to schema.Column) error {
 	if n := len(strings.TrimRight(fraction, "0")); n > max(to.Scale, 0) {
 		return fmt.Errorf("%d digits after the point, the column holds %d", n, max(to.Scale, 0))
 	}
-	if n := len(strings.TrimLeft(whole, "0")); n > to.Size-max(to.Scale, 0) {
-		return fmt.Errorf("%d digits before the point, the column holds %d", n, to.Size-max(to.Scale, 0))
+	whole = strings.TrimLeft(whole, "0")
+	if to.Scale < 0 && len(whole)-len(strings.TrimRight(whole, "0")) < min(-to.Scale, len(whole)) {
+		return fmt.Errorf("the column holds multiples of 1e%d", -to.Scale)
+	}
+	if n := len(whole); n > to.Size-to.Scale && to.Scale <= to.Size { // a scale above the precision: Postgres says what does not fit
+		return fmt.Errorf("%d digits before the point, the column holds %d", n, to.Size-to.Scale)
 	}
 	return nil
 }
@@ -248,7 +250,8 @@ func (p pair) toFloat() converter {
 	bits := p.to.Size
 	switch p.from.Kind {
 	case schema.KindFloat:
-		if p.from.Size == bits && !p.intoMySQL() {
+		digits, rounds := p.floatDigits()
+		if p.from.Size == bits && !rounds && !p.intoMySQL() {
 			return nil
 		}
 		return func(text string) (string, error) {
@@ -261,6 +264,9 @@ func (p pair) toFloat() converter {
 			}
 			if bits == 32 && p.from.Size != 32 && !math.IsNaN(v) && float64(float32(v)) != v {
 				return "", errors.New("the column holds fewer digits")
+			}
+			if rounded, _ := strconv.ParseFloat(strconv.FormatFloat(v, 'f', digits, bits), bits); rounds && rounded != v {
+				return "", fmt.Errorf("the column rounds to %d digits after the point", digits)
 			}
 			return strconv.FormatFloat(v, 'g', -1, bits), nil
 		}
@@ -277,6 +283,14 @@ func (p pair) toFloat() converter {
 		})
 	}
 	return p.never()
+}
+
+// floatDigits: MySQL's float(7,2) rounds to two digits.
+func (p pair) floatDigits() (digits int, rounds bool) {
+	_, list, _ := strings.Cut(p.to.Native, ",")
+	list, _, rounds = strings.Cut(list, ")")
+	digits, err := strconv.Atoi(list)
+	return digits, rounds && err == nil && p.toMySQL
 }
 
 func (p pair) toText() converter {
@@ -557,8 +571,8 @@ func (p pair) toEnum() converter {
 	if p.from.Kind != schema.KindEnum && p.from.Kind != schema.KindText {
 		return p.never()
 	}
-	if p.from.Kind == schema.KindEnum && containsAll(p.to.Labels, p.from.Labels) && !p.toMySQL {
-		return nil
+	if p.from.Kind == schema.KindEnum && containsAll(p.to.Labels, p.from.Labels) && !p.toMySQL && !p.crossing {
+		return nil // MySQL has an empty value besides its labels, for what was none of them
 	}
 	labels := labelSet(p.to.Labels)
 	return check(func(text string) error {
@@ -620,12 +634,29 @@ func (p pair) toBit() converter {
 	})
 }
 
-// toNative: a type that only one engine has, in that engine's words.
+// toNative: a type that only one engine has, in that engine's words. MySQL's log says geometry of every spatial type; the
+// column says which it takes, and the server checks.
 func (p pair) toNative() converter {
-	if p.from.Kind == schema.KindNative && !p.crossing && p.from.Native == p.to.Native {
+	from, to := baseType(p.from.Native), baseType(p.to.Native)
+	if p.from.Kind != schema.KindNative || p.crossing {
+		return p.never()
+	}
+	if p.from.Native == p.to.Native || p.toMySQL && (from == to || from == "geometry" && spatial[to]) {
 		return nil
 	}
 	return p.never()
+}
+
+// baseType is a native type without its parameters.
+func baseType(native string) string {
+	base, _, _ := strings.Cut(strings.ToLower(native), "(")
+	return base
+}
+
+// spatial are MySQL's types whose canonical text is bytes.
+var spatial = map[string]bool{
+	"geometry": true, "point": true, "linestring": true, "polygon": true, "multipoint": true, "multilinestring": true, "multipolygon": true,
+	"geometrycollection": true, "geomcollection": true,
 }
 
 // shownValue is how much of a value an error shows: enough to find it, not so much that a log fills with a document.

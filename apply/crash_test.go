@@ -73,7 +73,8 @@ func (p *wire) serve() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", p.to)
+		var d net.Dialer
+		server, err := d.DialContext(context.Background(), "tcp", p.to)
 		if err != nil {
 			_ = client.Close()
 			continue
@@ -141,10 +142,9 @@ func TestConnectionLostAtCommit(t *testing.T) {
 				w.createItem()
 				p := newWire(w)
 				w.apply(tx(1, insert(item, "1", "a", "1")))
-				broken := false
+				var broken atomic.Bool
 				cut := func(said []byte) fate {
-					if !broken && bytes.Contains(said, []byte("COMMIT")) {
-						broken = true
+					if bytes.Contains(said, []byte("COMMIT")) && broken.CompareAndSwap(false, true) {
 						return c.fate
 					}
 					return passes

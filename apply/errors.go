@@ -47,7 +47,7 @@ const (
 	transient   fault = iota // everything that may be otherwise next time: tried again for ever
 	data                     // this data, in these tables: never by itself
 	privilege                // a grant is missing
-	duplicate                // data: a unique key is taken
+	duplicate                // data: a unique key is taken, perhaps the one that identifies the row (MySQL)
 	unsupported              // data: Postgres' TRUNCATE of a table that another one refers to
 )
 

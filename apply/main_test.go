@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 
 // world is an empty database of one engine with our own tables in it, and an Applier for it.
 type world struct {
-	*testing.T
+	testing.TB
 	engine  schema.Engine
 	dsn     schema.DSN
 	target  Target
@@ -51,7 +51,7 @@ func each(t *testing.T, role schema.Role, test func(w *world)) {
 	t.Run("mariadb", func(t *testing.T) { test(mysqlWorld(t, role)) })
 }
 
-func postgresWorld(t *testing.T, role schema.Role) *world {
+func postgresWorld(t testing.TB, role schema.Role) *world {
 	w := newWorld(t, schema.Postgres, servers.NewDatabase(t, shared.Set(t).Postgres[0]), openPostgres)
 	w.target = Postgres(w.dsn)
 	w.exec(`CREATE SCHEMA cdc_sidecar`, `CREATE TABLE cdc_sidecar.progress (office varchar(40), origin varchar(40), epoch bigint NOT NULL,
@@ -59,7 +59,7 @@ func postgresWorld(t *testing.T, role schema.Role) *world {
 	return w.ready(role)
 }
 
-func mysqlWorld(t *testing.T, role schema.Role) *world {
+func mysqlWorld(t testing.TB, role schema.Role) *world {
 	w := newWorld(t, schema.MariaDB, servers.NewDatabase(t, shared.Set(t).MariaDB[0]), openMySQL)
 	w.target = MySQL(w.dsn)
 	w.exec(`CREATE DATABASE IF NOT EXISTS cdc_sidecar`, `CREATE TABLE IF NOT EXISTS cdc_sidecar.progress (office varchar(40) CHARACTER SET ascii,
@@ -71,14 +71,14 @@ func mysqlWorld(t *testing.T, role schema.Role) *world {
 // offices gives each world an office of its own: MySQL's tables of ours are shared by all databases of the server.
 var offices = 0
 
-func newWorld(t *testing.T, engine schema.Engine, url string, open func(*testing.T, schema.DSN) database) *world {
+func newWorld(t testing.TB, engine schema.Engine, url string, open func(testing.TB, schema.DSN) database) *world {
 	t.Helper()
 	dsn, err := schema.ParseDSN(url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	offices++
-	w := &world{T: t, engine: engine, dsn: dsn, db: open(t, dsn), office: schema.Office(fmt.Sprintf("o%d", offices))}
+	w := &world{TB: t, engine: engine, dsn: dsn, db: open(t, dsn), office: schema.Office(fmt.Sprintf("o%d", offices))}
 	t.Cleanup(func() {
 		if err := w.db.close(); err != nil {
 			t.Error(err)
@@ -96,7 +96,7 @@ type database interface {
 
 type postgresDatabase struct{ conn *pgx.Conn }
 
-func openPostgres(t *testing.T, dsn schema.DSN) database {
+func openPostgres(t testing.TB, dsn schema.DSN) database {
 	t.Helper()
 	config, err := pgx.ParseConfig(dsn.URL())
 	if err != nil {
@@ -139,7 +139,7 @@ type mysqlDatabase struct {
 	conn *sql.Conn
 }
 
-func openMySQL(t *testing.T, dsn schema.DSN) database {
+func openMySQL(t testing.TB, dsn schema.DSN) database {
 	t.Helper()
 	connector, err := mysql.NewConnector(mysqlTarget{dsn}.config())
 	if err != nil {

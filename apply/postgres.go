@@ -279,7 +279,7 @@ func (s *postgresSession) judge(err error) verdict {
 	case code == "42501":
 		v.fault = privilege
 	case code == "23505":
-		v.fault = duplicate
+		v.fault = data // not the key, which ON CONFLICT takes care of
 		v.remedy = "the row collides with another row here on " + server.ConstraintName + ": change one of the two"
 	case code == "23503":
 		v.fault = data

@@ -61,7 +61,7 @@ func TestAnyStream(t *testing.T) {
 	each(t, schema.Branch, func(w *world) {
 		w.createItem()
 		sender := 0
-		rapid.Check(w.T, func(t *rapid.T) {
+		rapid.Check(w.TB, func(t *rapid.T) {
 			sender++
 			name := schema.Office(fmt.Sprintf("s%d", sender))
 			w.exec("DELETE FROM item")
