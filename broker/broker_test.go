@@ -131,7 +131,7 @@ func receive(ctx context.Context, t *testing.T, c *Consumer, n int, settle func(
 	return got
 }
 
-func all(*Delivery, int) bool { return true }
+func everything(*Delivery, int) bool { return true }
 
 // waiting is how many messages are ready in a queue.
 func waiting(ctx context.Context, t *testing.T, cfg Config) int {

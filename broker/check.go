@@ -165,7 +165,12 @@ func (s *session) checkArguments(name string) schema.Finding {
 // permission; only its leader can answer so. From another queue the message goes back with the channel.
 func (s *session) checkConsume(name string) schema.Finding {
 	const check = "broker.consume"
-	err := s.answer(leaderLimit, func() error { return s.get(name) })
+	err := s.answer(leaderLimit, func() error {
+		return s.ask(func(ch *amqp.Channel) error {
+			_, _, err := ch.Get(name, false)
+			return err
+		})
+	})
 	switch {
 	case errors.Is(err, ErrUnanswered):
 		f := failed(check, s.cfg.different(nil))

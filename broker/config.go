@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -25,6 +26,8 @@ type Config struct {
 
 	// QueueBytes bounds our queue at the broker; zero means DefaultQueueBytes. Changing it later means deleting the queue.
 	QueueBytes int64
+
+	leaderless time.Duration // for tests: instead of leaderLimit
 }
 
 // User is the broker user that we log in as; the broker vouches for it in every message that we send. It is empty when

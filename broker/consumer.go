@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -18,6 +20,9 @@ const (
 	batchBytes = 8 << 20
 	// tick is how often the handler is called when nothing arrives.
 	tick = time.Second
+	// leaderLimit is how long our queue may be without a leader before we take it for dead. A cluster that lost a node elects
+	// another within seconds; making a queue anew too early costs no more than a resend.
+	leaderLimit = 30 * time.Second
 	// claimEvery is how many ticks pass between two attempts to become the office's one session.
 	claimEvery = 5
 )
@@ -34,32 +39,55 @@ type Consumer struct {
 }
 
 // OpenConsumer subscribes to our queue, which Declare has made. The context bounds the opening only.
+//
+// A queue that does not answer for leaderLimit is dead and is made anew; the error then says so, and the next OpenConsumer
+// finds it. A quorum queue dies when its node is cut off within seconds of the queue's making: what the broker had
+// confirmed is gone, and no leader comes any more.
 func OpenConsumer(ctx context.Context, cfg Config) (*Consumer, error) {
 	s, err := connect(ctx, cfg, "consume")
 	if err != nil {
 		return nil, err
 	}
-	defer context.AfterFunc(ctx, s.kill)()
 	c := &Consumer{session: s, inbox: make(chan amqp.Delivery, Prefetch), cancelled: make(chan string, 1)}
-	s.channel.NotifyCancel(c.cancelled)
+	stop := context.AfterFunc(ctx, s.kill)
+	err = c.subscribe()
+	stop()
+	if err == nil {
+		return c, nil
+	}
+	_ = s.close()
+	if ctx.Err() == nil && errors.Is(err, errLeaderless) {
+		return nil, errors.Join(err, renew(ctx, cfg))
+	}
+	return nil, err
+}
+
+// errLeaderless says that our queue is dead.
+var errLeaderless = errors.New("the queue has no leader and is made anew")
+
+func (c *Consumer) subscribe() error {
+	s, name := c.session, Queue(c.session.cfg.Office)
 	if err := c.claim(); err != nil {
-		_ = s.close()
-		return nil, cfg.explain("mark the session", err)
+		return s.cfg.explain("mark the session", err)
+	}
+	s.channel.NotifyCancel(c.cancelled)
+	// First the limit, then the subscription: the client library queues without bound whatever the broker sends.
+	if err := s.answer(answerLimit, func() error { return s.channel.Qos(Prefetch, 0, false) }); err != nil {
+		return s.cfg.explain("limit deliveries", err)
 	}
 	var deliveries <-chan amqp.Delivery
-	err = s.answer(answerLimit, func() (err error) {
-		// First the limit, then the subscription: the client library queues without bound whatever the broker sends.
-		if err = s.channel.Qos(Prefetch, 0, false); err == nil {
-			deliveries, err = s.channel.Consume(Queue(cfg.Office), "", false, false, false, false, nil)
-		}
+	err := s.answer(cmp.Or(s.cfg.leaderless, leaderLimit), func() (err error) {
+		deliveries, err = s.channel.Consume(name, "", false, false, false, false, nil)
 		return err
 	})
+	if errors.Is(err, ErrUnanswered) {
+		return fmt.Errorf("%s: %w: %w", name, errLeaderless, err)
+	}
 	if err != nil {
-		_ = s.close()
-		return nil, cfg.explain("subscribe to "+Queue(cfg.Office), err)
+		return s.cfg.explain("subscribe to "+name, err)
 	}
 	go c.forward(deliveries)
-	return c, nil
+	return nil
 }
 
 // forward empties the client library's queue into the inbox, where one look tells what is there. The inbox is never full:

@@ -86,7 +86,7 @@ func TestRoutes(t *testing.T) {
 		want string
 	}{{north, "[1 3]"}, {south, "[2 3]"}, {head, "[4]"}} {
 		n := strings.Count(test.want, " ") + 1
-		if got := fmt.Sprint(receive(ctx, t, openConsumer(ctx, t, test.cfg), n, all)); got != test.want {
+		if got := fmt.Sprint(receive(ctx, t, openConsumer(ctx, t, test.cfg), n, everything)); got != test.want {
 			t.Errorf("%s got %s, want %s", test.cfg.Office, got, test.want)
 		}
 	}
@@ -116,7 +116,7 @@ func TestUnroutable(t *testing.T) {
 	}
 	publish(ctx, t, p, numbered(10, 12))
 	want := "[0 1 2 4 5 7 9 10 11]"
-	if got := fmt.Sprint(receive(ctx, t, openConsumer(ctx, t, north), 9, all)); got != want {
+	if got := fmt.Sprint(receive(ctx, t, openConsumer(ctx, t, north), 9, everything)); got != want {
 		t.Fatalf("got %s, want %s", got, want)
 	}
 }
@@ -141,7 +141,7 @@ func TestPublishersTakeTurns(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	got := receive(ctx, t, openConsumer(ctx, t, north), 4*each, all)
+	got := receive(ctx, t, openConsumer(ctx, t, north), 4*each, everything)
 	next := [4]int{}
 	for _, i := range got {
 		if i%each != next[i/each] {
@@ -329,7 +329,7 @@ func TestSecondConsumerWaits(t *testing.T) {
 		}
 		return nil
 	})
-	if n := receive(ctx, t, first, 5, all); len(n) != 5 {
+	if n := receive(ctx, t, first, 5, everything); len(n) != 5 {
 		t.Fatalf("the first consumer got %v", n)
 	}
 	eventually(ctx, t, "the second consumer notices the first", second.ActiveElsewhere)
@@ -371,7 +371,7 @@ func TestHandlerFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What was settled before the failure is done with.
-	if got := fmt.Sprint(receive(ctx, t, openConsumer(ctx, t, north), 2, all)); got != "[1 2]" {
+	if got := fmt.Sprint(receive(ctx, t, openConsumer(ctx, t, north), 2, everything)); got != "[1 2]" {
 		t.Fatalf("came again: %s", got)
 	}
 }

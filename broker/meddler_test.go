@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"encoding/binary"
 	"io"
 	"net"
@@ -28,24 +29,26 @@ func meddle(t *testing.T, broker string, cutAfter int) (*meddler, string) {
 		t.Fatal(err)
 	}
 	m := &meddler{cutAfter: cutAfter}
-	if m.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+	var listen net.ListenConfig
+	if m.listener, err = listen.Listen(t.Context(), "tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
 	m.done.Add(1)
-	go m.accept(u.Host)
+	go m.accept(t.Context(), u.Host)
 	t.Cleanup(m.close)
 	u.Host = m.listener.Addr().String()
 	return m, u.String()
 }
 
-func (m *meddler) accept(broker string) {
+func (m *meddler) accept(ctx context.Context, broker string) {
 	defer m.done.Done()
+	var dialer net.Dialer
 	for {
 		client, err := m.listener.Accept()
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", broker)
+		server, err := dialer.DialContext(ctx, "tcp", broker)
 		if err != nil {
 			_ = client.Close()
 			continue

@@ -133,10 +133,10 @@ func (s *session) watch() {
 
 func (s *session) closed(reason *amqp.Error) {
 	if reason == nil {
-		s.end(ErrClosed)
+		_ = s.end(ErrClosed)
 		return
 	}
-	s.end(s.cfg.explain("session ended", reason))
+	_ = s.end(s.cfg.explain("session ended", reason))
 }
 
 // end ends the session for this reason, unless it had ended before, and returns the reason that counts.

@@ -2,9 +2,7 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -30,50 +28,19 @@ func (c Config) arguments() amqp.Table {
 	}
 }
 
-// leaderLimit is how long our queue may be without a leader before we take it for dead. A cluster that lost a node elects
-// another within seconds, and a restarted one within a few more.
-const leaderLimit = 20 * time.Second
-
 // Declare makes the exchanges, our queue and its bindings where they are missing. What our user may not configure has to
 // be there already, made by an administrator; its arguments and bindings are then taken on trust. A queue of our name with
 // other arguments is never touched: a *schema.RefusedError says how to delete it, which loses nothing.
-//
-// A queue of ours that is dead is made anew, without what was in it: the journals have that. A quorum queue dies when its
-// node is cut off within seconds of the queue's making: the messages that the broker confirmed are gone, and no leader
-// comes any more.
 func Declare(ctx context.Context, cfg Config) error {
-	err := converse(ctx, cfg, "declare", cfg.declare)
-	if !errors.Is(err, errDead) {
-		return err
-	}
-	if err := RemoveOffice(ctx, cfg, cfg.Office); err != nil {
-		return err
-	}
 	return converse(ctx, cfg, "declare", cfg.declare)
 }
 
-// errDead says that our queue has no leader.
-var errDead = errors.New("the queue has no leader")
-
-// alive asks our queue for a message, which its leader refuses: a queue with a single active consumer gives none that way.
-func (s *session) alive() error {
-	name := Queue(s.cfg.Office)
-	err := s.answer(leaderLimit, func() error { return s.get(name) })
-	switch {
-	case errors.Is(err, ErrUnanswered):
-		return fmt.Errorf("%s: %w", name, errDead)
-	case err == nil, replied(err, amqp.ResourceLocked):
-		return nil
-	}
-	return s.cfg.explain("try queue "+name, err)
-}
-
-// get asks a queue for one message. From a queue that is not as ours have to be, it goes back with the channel.
-func (s *session) get(name string) error {
-	return s.ask(func(ch *amqp.Channel) error {
-		_, _, err := ch.Get(name, false)
+// renew makes our queue anew, without what was in it: the journals have that. Its arguments were ours, so it is ours.
+func renew(ctx context.Context, cfg Config) error {
+	if err := RemoveOffice(ctx, cfg, cfg.Office); err != nil {
 		return err
-	})
+	}
+	return Declare(ctx, cfg)
 }
 
 // converse opens a session, has f use it and closes it. When the context ends, f fails.
@@ -110,7 +77,7 @@ func (c Config) declare(s *session) error {
 			return c.explain("bind "+Queue(c.Office), err)
 		}
 	}
-	return s.alive()
+	return nil
 }
 
 func (s *session) declareExchange(name string) error {

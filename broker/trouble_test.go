@@ -18,32 +18,36 @@ import (
 	"cdc-sidecar/servers"
 )
 
+// published is how publishing ended: so many are confirmed, and nothing is known of the others.
+type published struct {
+	confirmed int
+	err       error
+}
+
+// publishOn publishes until it fails. The first channel is closed when the queues are old enough to survive the broker's
+// death: RabbitMQ writes down with a delay of three seconds that it has a queue. TestDeadQueue has one that is younger.
+func publishOn(ctx context.Context, p *Publisher) (<-chan struct{}, <-chan published) {
+	aged, results := make(chan struct{}), make(chan published, 1)
+	timer := time.AfterFunc(6*time.Second, func() { close(aged) })
+	go func() {
+		defer timer.Stop()
+		var sum published
+		for sum.err == nil {
+			var n int
+			n, sum.err = p.Publish(ctx, numbered(sum.confirmed, sum.confirmed+3*windowMessages))
+			sum.confirmed += n
+		}
+		results <- sum
+	}()
+	return aged, results
+}
+
 func TestBrokerKilledWhilePublishing(t *testing.T) {
 	ctx, url := bench(t)
 	broker := shared.Set(t).RabbitMQ[0]
 	head, north := declared(ctx, t, url)
 	p := openPublisher(ctx, t, head)
-	// RabbitMQ writes down with a delay of three seconds that it has a queue; TestDeadQueue has one that is younger.
-	const old = 6 * time.Second
-	type result struct {
-		confirmed int
-		err       error
-	}
-	results, aged := make(chan result, 1), make(chan struct{})
-	go func() {
-		begun := aged
-		n, err := 0, error(nil)
-		for made := time.Now(); err == nil; {
-			if time.Since(made) > old && begun != nil {
-				close(begun)
-				begun = nil
-			}
-			var k int
-			k, err = p.Publish(ctx, numbered(n, n+3*windowMessages))
-			n += k
-		}
-		results <- result{n, err}
-	}()
+	aged, results := publishOn(ctx, p)
 	outcome(ctx, t, aged)
 	if err := broker.Kill(); errors.Is(err, servers.ErrExternal) {
 		t.Skip(err)
@@ -90,6 +94,7 @@ func TestDeadQueue(t *testing.T) {
 	ctx, url := bench(t)
 	broker := shared.Set(t).RabbitMQ[0]
 	head, north := declared(ctx, t, url)
+	north.leaderless = 5 * time.Second // the election after a restart takes one
 	publish(ctx, t, openPublisher(ctx, t, head), numbered(0, 10))
 	if err := broker.Kill(); errors.Is(err, servers.ErrExternal) {
 		t.Skip(err)
@@ -99,11 +104,16 @@ func TestDeadQueue(t *testing.T) {
 	if err := broker.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := Declare(ctx, north); err != nil {
+	c, err := OpenConsumer(ctx, north)
+	if errors.Is(err, ErrUnanswered) {
+		c, err = OpenConsumer(ctx, north)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = c.Close() })
 	publish(ctx, t, openPublisher(ctx, t, head), numbered(10, 20))
-	err := openConsumer(ctx, t, north).Run(ctx, func(_ context.Context, batch []*Delivery) error {
+	err = c.Run(ctx, func(_ context.Context, batch []*Delivery) error {
 		for _, d := range batch {
 			d.Settle()
 			if number(t, d) == 19 {
@@ -143,7 +153,7 @@ func TestQueueDeletedWhileConsuming(t *testing.T) {
 		t.Fatal(err)
 	}
 	publish(ctx, t, openPublisher(ctx, t, head), numbered(1, 2))
-	if got := fmt.Sprint(receive(ctx, t, openConsumer(ctx, t, north), 1, all)); got != "[1]" {
+	if got := fmt.Sprint(receive(ctx, t, openConsumer(ctx, t, north), 1, everything)); got != "[1]" {
 		t.Fatalf("got %s", got)
 	}
 }
@@ -157,7 +167,7 @@ func TestQueuePurged(t *testing.T) {
 		t.Fatal(err)
 	}
 	publish(ctx, t, p, numbered(50, 53))
-	if got := fmt.Sprint(receive(ctx, t, openConsumer(ctx, t, north), 3, all)); got != "[50 51 52]" {
+	if got := fmt.Sprint(receive(ctx, t, openConsumer(ctx, t, north), 3, everything)); got != "[50 51 52]" {
 		t.Fatalf("got %s", got)
 	}
 }
@@ -210,7 +220,7 @@ func TestBlocked(t *testing.T) {
 	if err := outcome(ctx, t, published); err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(receive(ctx, t, openConsumer(ctx, t, north), 3, all)); got != "[0 1 2]" {
+	if got := fmt.Sprint(receive(ctx, t, openConsumer(ctx, t, north), 3, everything)); got != "[0 1 2]" {
 		t.Fatalf("got %s", got)
 	}
 
@@ -351,7 +361,7 @@ func TestHalfOpenLink(t *testing.T) {
 			}
 			closed := make(chan error, 1)
 			go func() { closed <- p.Close() }()
-			outcome(ctx, t, closed)
+			_ = outcome(ctx, t, closed)
 		})
 	}
 }
