@@ -3,19 +3,11 @@ package capture
 import (
 	"errors"
 	"fmt"
+	"unicode/utf16"
 	"unicode/utf8"
-
-	"golang.org/x/text/encoding"
-	"golang.org/x/text/encoding/charmap"
-	"golang.org/x/text/encoding/japanese"
-	"golang.org/x/text/encoding/korean"
-	"golang.org/x/text/encoding/simplifiedchinese"
-	"golang.org/x/text/encoding/traditionalchinese"
-	"golang.org/x/text/encoding/unicode"
-	"golang.org/x/text/encoding/unicode/utf32"
 )
 
-// mysqlCharset is how a column's characters are written. The binlog has a string's bytes as the column stores them.
+// mysqlCharset is how a column's characters are written: the binlog has a string's bytes as the column stores them.
 type mysqlCharset struct {
 	name   string // as the server calls it; binary: no characters at all
 	width  int    // the most bytes of a character
@@ -25,36 +17,15 @@ type mysqlCharset struct {
 // append appends src in UTF-8, or says that it is no text: a character that is replaced is a changed value.
 func (c mysqlCharset) append(dst, src []byte) ([]byte, error) {
 	if c.decode == nil {
-		return dst, fmt.Errorf("character set %q is not known to this program", c.name)
+		return dst, fmt.Errorf("character set %s is not known to this program", c.name)
 	}
 	return c.decode(dst, src)
 }
 
-func newMySQLCharset(name string, width int) mysqlCharset {
-	c := mysqlCharset{name: name, width: width}
-	switch name {
-	case "utf8mb4", "utf8mb3", "utf8", "ascii":
-		c.decode = appendUTF8
-	default:
-		if known := mysqlEncodings[name]; known != nil {
-			c.decode = decodeWith(known)
-		}
-	}
-	return c
-}
-
-// mysqlEncodings are the character sets whose every character, as the server itself converts it to utf8mb4, is the one that
-// the library gives; a test asks the server. What MySQL calls latin1 is Windows-1252.
-var mysqlEncodings = map[string]encoding.Encoding{
-	"latin1": charmap.Windows1252, "latin2": charmap.ISO8859_2, "latin5": charmap.ISO8859_9,
-	"greek": charmap.ISO8859_7, "hebrew": charmap.ISO8859_8,
-	"cp1250": charmap.Windows1250, "cp1251": charmap.Windows1251, "cp1256": charmap.Windows1256, "cp1257": charmap.Windows1257,
-	"cp850": charmap.CodePage850, "cp852": charmap.CodePage852, "cp866": charmap.CodePage866,
-	"koi8r": charmap.KOI8R, "koi8u": charmap.KOI8U, "macroman": charmap.Macintosh, "tis620": charmap.Windows874,
-	"gbk": simplifiedchinese.GBK, "gb2312": simplifiedchinese.GBK, "gb18030": simplifiedchinese.GB18030, "big5": traditionalchinese.Big5,
-	"sjis": japanese.ShiftJIS, "cp932": japanese.ShiftJIS, "ujis": japanese.EUCJP, "eucjpms": japanese.EUCJP, "euckr": korean.EUCKR,
-	"ucs2": unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM), "utf16": unicode.UTF16(unicode.BigEndian, unicode.IgnoreBOM),
-	"utf16le": unicode.UTF16(unicode.LittleEndian, unicode.IgnoreBOM), "utf32": utf32.UTF32(utf32.BigEndian, utf32.IgnoreBOM),
+// mysqlUnicode are the character sets that are Unicode in one of its forms.
+var mysqlUnicode = map[string]func(dst, src []byte) ([]byte, error){
+	"utf8mb4": appendUTF8, "utf8mb3": appendUTF8, "utf8": appendUTF8, "ascii": appendUTF8,
+	"ucs2": appendUTF16(0, 1), "utf16": appendUTF16(0, 1), "utf16le": appendUTF16(1, 0), "utf32": appendUTF32,
 }
 
 var errNotText = errors.New("the bytes are not valid in the column's character set")
@@ -66,22 +37,93 @@ func appendUTF8(dst, src []byte) ([]byte, error) {
 	return append(dst, src...), nil
 }
 
-// decodeWith turns the library's replacement character into an error. None of these character sets but the Unicode ones
-// has it as a character, and there it stands for something that was lost before.
-func decodeWith(e encoding.Encoding) func(dst, src []byte) ([]byte, error) {
-	decoder := e.NewDecoder()
+// appendUTF16 is told where a unit's high and low byte stand.
+func appendUTF16(high, low int) func(dst, src []byte) ([]byte, error) {
 	return func(dst, src []byte) ([]byte, error) {
-		text, err := decoder.Bytes(src)
-		if err != nil {
-			return dst, err
-		}
-		for i := 0; i < len(text); {
-			r, n := utf8.DecodeRune(text[i:])
-			if r == utf8.RuneError {
+		for ; len(src) >= 2; src = src[2:] {
+			r := rune(src[high])<<8 | rune(src[low])
+			if utf16.IsSurrogate(r) && len(src) >= 4 {
+				r = utf16.DecodeRune(r, rune(src[2+high])<<8|rune(src[2+low]))
+				src = src[2:]
+			}
+			if !utf8.ValidRune(r) || r == utf8.RuneError {
 				return dst, errNotText
 			}
-			i += n
+			dst = utf8.AppendRune(dst, r)
 		}
-		return append(dst, text...), nil
+		if len(src) > 0 {
+			return dst, errNotText
+		}
+		return dst, nil
 	}
+}
+
+func appendUTF32(dst, src []byte) ([]byte, error) {
+	for ; len(src) >= 4; src = src[4:] {
+		r := rune(src[0])<<24 | rune(src[1])<<16 | rune(src[2])<<8 | rune(src[3])
+		if !utf8.ValidRune(r) {
+			return dst, errNotText
+		}
+		dst = utf8.AppendRune(dst, r)
+	}
+	if len(src) > 0 {
+		return dst, errNotText
+	}
+	return dst, nil
+}
+
+// mysqlCharacters is a character set as the server itself converts it to Unicode. A library's tables of the same name differ
+// in single characters (MySQL's latin1, cp866, koi8u, sjis …), which would be changed values.
+type mysqlCharacters struct {
+	single [256]rune       // 0: not a character by itself, except the byte 0
+	longer map[uint32]rune // of two bytes and more, which never begin with a zero: by their bytes as a number
+}
+
+// put takes a character from the server: text is what it makes of raw. What is no character it turns into a question mark,
+// or into nothing.
+func (m *mysqlCharacters) put(raw []byte, text string) {
+	r, n := utf8.DecodeRuneInString(text)
+	if n == 0 || n != len(text) || r == utf8.RuneError || r == '?' && string(raw) != "?" {
+		return
+	}
+	if len(raw) == 1 {
+		m.single[raw[0]] = r
+		return
+	}
+	if m.longer == nil {
+		m.longer = map[uint32]rune{}
+	}
+	m.longer[characterCode(raw)] = r
+}
+
+func characterCode(raw []byte) uint32 {
+	var code uint32
+	for _, b := range raw {
+		code = code<<8 | uint32(b)
+	}
+	return code
+}
+
+func (m *mysqlCharacters) append(dst, src []byte) ([]byte, error) {
+	for len(src) > 0 {
+		r, n := m.character(src)
+		if n == 0 {
+			return dst, errNotText
+		}
+		dst, src = utf8.AppendRune(dst, r), src[n:]
+	}
+	return dst, nil
+}
+
+// character reads the first one; no byte that is a character by itself begins a longer one.
+func (m *mysqlCharacters) character(src []byte) (rune, int) {
+	if r := m.single[src[0]]; r != 0 || src[0] == 0 {
+		return r, 1
+	}
+	for n := 2; n <= min(len(src), 4); n++ {
+		if r, ok := m.longer[characterCode(src[:n])]; ok {
+			return r, n
+		}
+	}
+	return 0, 0
 }

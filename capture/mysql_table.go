@@ -33,8 +33,10 @@ const (
 // believed only where both agree on names and types.
 type mysqlTableReader struct {
 	engine   schema.Engine
-	charsets map[uint64]mysqlCharset // by collation
+	charsets map[uint64]*mysqlCharset // by collation
 	json     *mysqlJSON
+	// characters completes a character set that is not Unicode, when a column first needs it.
+	characters func(*mysqlCharset) error
 }
 
 // define makes the definition of a captured table. hint may be nil.
@@ -53,7 +55,11 @@ func (d *mysqlTableReader) define(name schema.TableName, m *replication.TableMap
 		c := &t.Columns[i]
 		c.Name = names[i]
 		_, c.Nullable = m.Nullable(i)
-		if readers[i] = d.column(c, facts, i); readers[i] == nil {
+		var err error
+		if readers[i], err = d.column(c, facts, i); err != nil {
+			return nil, nil, fmt.Errorf("table %s column %s: %w", name, c.Name, err)
+		}
+		if readers[i] == nil {
 			return nil, nil, &schema.BrokenError{
 				What:   fmt.Sprintf("table %s column %s: type %d of the binlog is not known to this program", name, c.Name, facts.types[i]),
 				Remedy: "change the column's type (COMPRESSED columns: ALTER TABLE … MODIFY it without COMPRESSED), or flow: none for the table; the office needs to join again",
@@ -111,45 +117,45 @@ var mysqlIntegers = map[byte]struct {
 }
 
 // column describes a column and gives its reader; nil for a type that this program does not know.
-func (d *mysqlTableReader) column(c *schema.Column, f mysqlFacts, i int) mysqlReader {
+func (d *mysqlTableReader) column(c *schema.Column, f mysqlFacts, i int) (mysqlReader, error) {
 	meta := int(f.meta[i])
 	if integer, ok := mysqlIntegers[f.types[i]]; ok {
 		c.Kind, c.Size, c.Unsigned, c.Native = schema.KindInt, 8*integer.bytes, f.unsigned[i], integer.name
 		if c.Unsigned {
 			c.Native += " unsigned"
 		}
-		return readMySQLInt(integer.bytes, c.Unsigned)
+		return readMySQLInt(integer.bytes, c.Unsigned), nil
 	}
 	switch f.types[i] {
 	case mysql.MYSQL_TYPE_NEWDECIMAL:
 		c.Kind, c.Size, c.Scale = schema.KindDecimal, meta>>8, meta&0xff
 		c.Native = fmt.Sprintf("decimal(%d,%d)", c.Size, c.Scale)
-		return readMySQLDecimal(c.Size, c.Scale)
+		return readMySQLDecimal(c.Size, c.Scale), nil
 	case mysql.MYSQL_TYPE_FLOAT:
 		c.Kind, c.Size, c.Native = schema.KindFloat, 32, "float"
-		return readMySQLFloat
+		return readMySQLFloat, nil
 	case mysql.MYSQL_TYPE_DOUBLE:
 		c.Kind, c.Size, c.Native = schema.KindFloat, 64, "double"
-		return readMySQLDouble
+		return readMySQLDouble, nil
 	case mysql.MYSQL_TYPE_BIT:
 		c.Kind, c.Size, c.Fixed = schema.KindBit, meta>>8*8+meta&0xff, true
 		c.Native = fmt.Sprintf("bit(%d)", c.Size)
-		return readMySQLBit(c.Size)
+		return readMySQLBit(c.Size), nil
 	case mysql.MYSQL_TYPE_ENUM, mysql.MYSQL_TYPE_SET:
 		return d.labelled(c, f, i)
 	case mysql.MYSQL_TYPE_VARCHAR, mysql.MYSQL_TYPE_VAR_STRING, mysql.MYSQL_TYPE_STRING, mysql.MYSQL_TYPE_BLOB:
-		return d.characters(c, f, i)
+		return d.text(c, f, i)
 	case mysql.MYSQL_TYPE_JSON:
 		c.Kind, c.Native = schema.KindJSON, "json"
-		return d.json.reader(meta)
+		return d.json.reader(meta), nil
 	case mysql.MYSQL_TYPE_GEOMETRY, mysql.MYSQL_TYPE_VECTOR:
 		c.Kind, c.Native = schema.KindNative, "geometry"
 		if f.types[i] == mysql.MYSQL_TYPE_VECTOR {
 			c.Native = "vector"
 		}
-		return readMySQLBinary(meta, 0)
+		return readMySQLBinary(meta, 0), nil
 	}
-	return temporal(c, f.types[i], meta)
+	return temporal(c, f.types[i], meta), nil
 }
 
 func temporal(c *schema.Column, kind byte, digits int) mysqlReader {
@@ -178,43 +184,53 @@ func temporal(c *schema.Column, kind byte, digits int) mysqlReader {
 	return r
 }
 
-func (d *mysqlTableReader) labelled(c *schema.Column, f mysqlFacts, i int) mysqlReader {
-	charset := d.charset(f, i)
+func (d *mysqlTableReader) labelled(c *schema.Column, f mysqlFacts, i int) (mysqlReader, error) {
+	charset, err := d.charset(f, i)
+	if err != nil {
+		return nil, err
+	}
 	c.Labels = make([]string, len(f.labels[i]))
+	quoted := make([]string, len(c.Labels))
 	for j, raw := range f.labels[i] {
 		label, err := charset.append(nil, []byte(raw))
 		if err != nil {
-			return func(dst []byte, _ *mysqlBytes) ([]byte, error) { return dst, err }
+			return func(dst []byte, _ *mysqlBytes) ([]byte, error) { return dst, err }, nil
 		}
 		c.Labels[j] = string(label)
+		quoted[j] = "'" + strings.ReplaceAll(c.Labels[j], "'", "''") + "'"
 	}
-	bytes := int(f.meta[i] & 0xff)
-	quoted := make([]string, len(c.Labels))
-	for j, label := range c.Labels {
-		quoted[j] = "'" + strings.ReplaceAll(label, "'", "''") + "'"
-	}
-	list := "(" + strings.Join(quoted, ",") + ")"
+	bytes, list := int(f.meta[i]&0xff), "("+strings.Join(quoted, ",")+")"
 	if f.types[i] == mysql.MYSQL_TYPE_SET {
 		c.Kind, c.Native = schema.KindSet, "set"+list
-		return readMySQLSet(bytes, c.Labels)
+		return readMySQLSet(bytes, c.Labels), nil
 	}
 	c.Kind, c.Native = schema.KindEnum, "enum"+list
-	return readMySQLEnum(bytes, c.Labels)
+	return readMySQLEnum(bytes, c.Labels), nil
 }
 
 // charset is a column's; where the table map does not say, the collation is 0, which nobody knows.
-func (d *mysqlTableReader) charset(f mysqlFacts, i int) mysqlCharset {
-	if c, ok := d.charsets[f.collations[i]]; ok {
-		return c
+func (d *mysqlTableReader) charset(f mysqlFacts, i int) (mysqlCharset, error) {
+	c := d.charsets[f.collations[i]]
+	if c == nil {
+		return mysqlCharset{name: fmt.Sprintf("of collation %d", f.collations[i])}, nil
 	}
-	return mysqlCharset{name: fmt.Sprintf("of collation %d", f.collations[i])}
+	if c.decode == nil && c.name != "binary" {
+		if err := d.characters(c); err != nil {
+			return *c, err
+		}
+	}
+	return *c, nil
 }
 
 // mysqlBlobs are the four types that the binlog knows by the bytes of their length.
 var mysqlBlobs = [5]string{1: "tiny", 2: "", 3: "medium", 4: "long"}
 
-func (d *mysqlTableReader) characters(c *schema.Column, f mysqlFacts, i int) mysqlReader {
-	charset, meta := d.charset(f, i), int(f.meta[i])
+func (d *mysqlTableReader) text(c *schema.Column, f mysqlFacts, i int) (mysqlReader, error) {
+	charset, err := d.charset(f, i)
+	if err != nil {
+		return nil, err
+	}
+	meta := int(f.meta[i])
 	binary := charset.name == "binary"
 	c.Kind = schema.KindText
 	if binary {
@@ -222,15 +238,15 @@ func (d *mysqlTableReader) characters(c *schema.Column, f mysqlFacts, i int) mys
 	}
 	if f.types[i] == mysql.MYSQL_TYPE_BLOB {
 		if meta < 1 || meta > 4 {
-			return nil
+			return nil, nil
 		}
 		c.Size = catalog.MySQLLength(1<<(8*meta) - 1)
 		if binary {
 			c.Native = mysqlBlobs[meta] + "blob"
-			return readMySQLBinary(meta, 0)
+			return readMySQLBinary(meta, 0), nil
 		}
 		c.Native = mysqlBlobs[meta] + "text"
-		return readMySQLText(meta, charset)
+		return readMySQLText(meta, charset), nil
 	}
 	length, name := meta, "var"
 	if f.types[i] == mysql.MYSQL_TYPE_STRING {
@@ -244,13 +260,13 @@ func (d *mysqlTableReader) characters(c *schema.Column, f mysqlFacts, i int) mys
 	if binary {
 		c.Size, c.Native = length, fmt.Sprintf("%sbinary(%d)", name, length)
 		if c.Fixed {
-			return readMySQLBinary(lengthBytes, length)
+			return readMySQLBinary(lengthBytes, length), nil
 		}
-		return readMySQLBinary(lengthBytes, 0)
+		return readMySQLBinary(lengthBytes, 0), nil
 	}
 	c.Size = length / max(charset.width, 1)
 	c.Native = fmt.Sprintf("%schar(%d)", name, c.Size)
-	return readMySQLText(lengthBytes, charset)
+	return readMySQLText(lengthBytes, charset), nil
 }
 
 // refine takes from the catalog what the table map does not say. A column is believed when its name stands at the same

@@ -12,6 +12,7 @@ import (
 	driver "github.com/go-sql-driver/mysql"
 	"github.com/google/go-cmp/cmp"
 
+	"cdc-sidecar/catalog"
 	"cdc-sidecar/schema"
 	"cdc-sidecar/servers"
 )
@@ -164,4 +165,17 @@ func TestScenariosOracle(t *testing.T) {
 			}
 		})
 	}
+}
+
+// withoutHints is a source whose decoder knows only what the binlog says.
+type withoutHints struct{ *MySQL }
+
+func (s withoutHints) Read(ctx context.Context) ([]schema.Transaction, error) {
+	s.ignoreCatalog = true
+	return s.MySQL.Read(ctx)
+}
+
+func readHint(t *testing.T, src *MySQL, o *mysqlOffice, table string) (*catalog.Table, error) {
+	t.Helper()
+	return catalog.ReadMySQLTable(t.Context(), src.db, o.DSN.Database, table, o.DSN.Database)
 }
