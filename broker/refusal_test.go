@@ -140,7 +140,7 @@ func TestRemediesSuffice(t *testing.T) {
 	for _, open := range []Config{headOffice(broker), branchOffice(broker, "north")} {
 		cfg := open
 		cfg.URL = as(ctx, t, broker, string(cfg.Office), rights{})
-		remedy := wantRefused(t, Declare(ctx, cfg), "does not let us make it", string(cfg.Office)+"@")
+		remedy := wantRefused(t, Declare(ctx, cfg), "cdc.", string(cfg.Office)+"@")
 		grant(ctx, t, broker, string(cfg.Office), granted(t, remedy))
 		if err := Declare(ctx, cfg); err != nil {
 			t.Fatalf("%s with what the remedy gives: %v", cfg.Office, err)
