@@ -65,6 +65,9 @@ func OpenPublisher(ctx context.Context, cfg Config) (*Publisher, error) {
 // After any other error it is over. While the broker blocks publishers, Publish waits. When the context ends, so does the
 // session.
 func (p *Publisher) Publish(ctx context.Context, out []Outgoing) (int, error) {
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx) // before the turn: a caller who comes too late ends no session
+	}
 	select {
 	case <-p.turn:
 		defer func() { p.turn <- struct{}{} }()
