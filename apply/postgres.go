@@ -21,7 +21,7 @@ var postgresManners = map[string]string{
 	"default_transaction_isolation": "read committed",
 	"row_security":                  "off", // a policy is then an error; it would hide rows
 	"lock_timeout":                  "2s",
-	"statement_timeout":             "300s", // longer than a row's statement ever takes, shorter than a night
+	"statement_timeout":             "30min", // longer than emptying a large table takes, shorter than a night
 	// A transaction in parts waits for its next part; a sidecar that is gone must not hold row locks.
 	"idle_in_transaction_session_timeout": "120s",
 }
@@ -46,6 +46,7 @@ type postgresSession struct {
 	conn       *pgx.Conn
 	definition definitions
 	queued     []string          // sent before the next run's steps
+	saved      bool              // the open transaction has a savepoint
 	statements map[string]string // SQL → name of the prepared statement
 	fresh      []*form           // prepared in the pipeline under way
 	prepared   int               // names given
@@ -144,10 +145,17 @@ func (s *postgresSession) record(ctx context.Context, office, origin schema.Offi
 	return err
 }
 
-func (s *postgresSession) begin()   { s.queued = append(s.queued[:0], "BEGIN") }
-func (s *postgresSession) save()    { s.queued = append(s.queued, "SAVEPOINT cdc") }
+func (s *postgresSession) begin()   { s.queued, s.saved = append(s.queued[:0], "BEGIN"), false }
 func (s *postgresSession) restore() { s.queued = append(s.queued[:0], "ROLLBACK TO SAVEPOINT cdc") }
 func (s *postgresSession) restart() { s.queued = append(s.queued[:0], "ROLLBACK", "BEGIN") }
+
+// save lets the savepoint before go: they would pile up by the thousand in a large transaction.
+func (s *postgresSession) save() {
+	if s.saved {
+		s.queued = append(s.queued, "RELEASE SAVEPOINT cdc")
+	}
+	s.queued, s.saved = append(s.queued, "SAVEPOINT cdc"), true
+}
 
 // run sends everything in one pipeline and then reads the results: one round trip, whatever the number of rows.
 func (s *postgresSession) run(ctx context.Context, steps []step, hits []int64) ([]int64, int, error) {

@@ -96,15 +96,20 @@ func (w *writer) plan(ctx context.Context, txs []schema.Transaction) error {
 }
 
 func (w *writer) planChanges(ctx context.Context, tx *schema.Transaction) error {
+	var table *schema.Table // rows of one table come in runs
+	var p *plan             // nil: this office does not take the table
 	for i := range tx.Changes {
 		c := &tx.Changes[i]
-		if !w.stream.applier.options.Receive(c.Table.TableName) {
+		if c.Table != table {
+			var err error
+			if p, err = w.planTable(ctx, c.Table); err != nil {
+				return locate(err, c, tx.Pos)
+			}
+			table = c.Table
+		}
+		if p == nil {
 			w.tally.Filtered++
 			continue
-		}
-		p, err := w.ses.defs().plan(ctx, c.Table)
-		if err != nil {
-			return locate(err, c, tx.Pos)
 		}
 		st, args, err := p.bind(c.Op, c, c.KeyRow(), w.args)
 		if err != nil {
@@ -116,6 +121,13 @@ func (w *writer) planChanges(ctx context.Context, tx *schema.Transaction) error 
 		w.tally.count(c.Op)
 	}
 	return nil
+}
+
+func (w *writer) planTable(ctx context.Context, t *schema.Table) (*plan, error) {
+	if !w.stream.applier.options.Receive(t.TableName) {
+		return nil, nil
+	}
+	return w.ses.defs().plan(ctx, t)
 }
 
 // hope runs all steps at once and reports whether a row was otherwise than expected.
