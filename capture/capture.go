@@ -16,7 +16,7 @@ type Source interface {
 	Read(ctx context.Context) ([]schema.Transaction, error)
 	// Confirm says that everything to this Transaction.Source is durable with us: the log may let go. It does not block.
 	Confirm(source string)
-	// Close lets go of the server; what was not confirmed will be read again.
+	// Close lets go of the server; what was not confirmed will be read again. It may be called again.
 	Close(ctx context.Context) error
 }
 
@@ -44,10 +44,12 @@ const (
 // the next gathers. Transactions that carry nothing but a position are folded: only the newest goes out, at most once in
 // silentEvery. Every transaction handed over carries in Seen what the silent ones before it had seen.
 //
-// It returns nil when ctx ends, otherwise the error of the source or of the sink. It does not close src.
+// It returns nil when ctx ends, otherwise the error of the source or of the sink. It closes src by then: a Postgres that is
+// being stopped waits for whoever is connected and reads no more.
 func Run(ctx context.Context, src Source, sink schema.Sink, stats *Stats) error {
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer func() { _ = src.Close(context.WithoutCancel(ctx)) }() // its outcome changes nothing: all is read again from what is durable
 	batches := make(chan []schema.Transaction, queueBatches)
 	ended := make(chan error, 1)
 	go func() {

@@ -266,7 +266,7 @@ const closeLimit = 5 * time.Second
 func (p *Postgres) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
 	defer cancel()
-	if p.stream != nil {
+	if p.stream != nil && !p.stream.IsClosed() {
 		if p.durable.Load() > p.reported && p.reported > 0 {
 			_ = p.report(time.Now(), false) // a courtesy: unsaid, it is read again
 		}

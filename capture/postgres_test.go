@@ -71,7 +71,7 @@ func (o *postgresOffice) exec(statements ...string) {
 	o.t.Helper()
 	for _, s := range statements {
 		// The simple protocol takes several statements at once, as scenarios have them.
-		if _, err := o.conn.PgConn().Exec(o.t.Context(), s).ReadAll(); err != nil {
+		if _, err := o.conn.PgConn().Exec(context.WithoutCancel(o.t.Context()), s).ReadAll(); err != nil {
 			o.t.Fatalf("%s: %v", s, err)
 		}
 	}
@@ -144,15 +144,11 @@ func until(t *testing.T, what string, done func() bool) {
 	}
 }
 
-// capture runs the corridor into the sink and closes p behind it, as the program does, at the latest at the test's end.
+// capture runs the corridor into the sink until the test's end or the returned function ends it.
 func (o *postgresOffice) capture(p *Postgres, sink schema.Sink) (end func() error) {
 	ctx, cancel := context.WithCancel(o.t.Context())
 	ended := make(chan error, 1)
-	go func() {
-		err := Run(ctx, p, sink, nil)
-		_ = p.Close(ctx)
-		ended <- err
-	}()
+	go func() { ended <- Run(ctx, p, sink, nil) }()
 	var err error
 	var once sync.Once
 	end = func() error {
