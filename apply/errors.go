@@ -71,9 +71,13 @@ func explain(err error, v verdict, st *step, user string) error {
 	case transient:
 		return fmt.Errorf("apply %s to table %s at %s: %w", st.change.Op, table, st.at, err)
 	case privilege:
+		more := ""
+		if st.plan.engine == schema.Postgres {
+			more, user = ", TRUNCATE", quote(schema.Postgres, user)
+		}
 		return &schema.RefusedError{
 			What: fmt.Sprintf("the database refuses to %s in table %s", st.change.Op, table), Cause: err,
-			Remedy: fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE%s ON %s TO %s", map[bool]string{true: ", TRUNCATE"}[st.plan.engine == schema.Postgres], st.plan.name(), user),
+			Remedy: fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE%s ON %s TO %s", more, st.plan.name(), user),
 		}
 	default:
 		return &schema.RejectedError{Table: table, Key: st.change.KeyString(), Column: v.column, At: st.at, Cause: err, Remedy: v.remedy}

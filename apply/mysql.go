@@ -45,7 +45,7 @@ func MySQL(dsn schema.DSN) Target { return mysqlTarget{dsn} }
 type mysqlSession struct {
 	db         *sql.DB
 	conn       *sql.Conn
-	account    string
+	account    string // as a GRANT names it
 	definition definitions
 	queued     []string
 	query      []byte
@@ -68,14 +68,14 @@ func (t mysqlTarget) connect(ctx context.Context) (session, error) {
 	if err != nil {
 		return nil, &schema.RefusedError{What: "database URL of " + t.dsn.String(), Cause: err}
 	}
-	s := &mysqlSession{db: sql.OpenDB(connector), account: t.dsn.User}
+	s := &mysqlSession{db: sql.OpenDB(connector)}
 	if s.conn, err = s.db.Conn(ctx); err != nil {
 		_ = s.db.Close()
 		return nil, mysqlConnectError(t.dsn, err)
 	}
 	var version string
 	if _, err = s.conn.ExecContext(ctx, mysqlSettings); err == nil {
-		err = s.conn.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version)
+		err = s.conn.QueryRowContext(ctx, "SELECT VERSION(), "+mysqlGrantee).Scan(&version, &s.account)
 	}
 	if err != nil {
 		s.close()
@@ -103,7 +103,7 @@ func mysqlConnectError(dsn schema.DSN, err error) error {
 }
 
 func (s *mysqlSession) defs() *definitions { return &s.definition }
-func (s *mysqlSession) user() string       { return "'" + s.account + "'@…" }
+func (s *mysqlSession) user() string       { return s.account }
 
 var mysqlProgress = tableName(schema.MySQL, schema.OwnSchema, schema.ProgressTable)
 
