@@ -82,7 +82,7 @@ func (m *MySQL) open(ctx context.Context, engine schema.Engine, start string) er
 	}
 	m.syncer = replication.NewBinlogSyncer(config)
 	if m.stream, err = m.syncer.StartSyncGTID(set); err != nil {
-		return m.config.refused("read the binlog", err)
+		return s.unread(ctx, err)
 	}
 	return nil
 }

@@ -96,7 +96,7 @@ func (s *mysqlSetup) checkReplication(ctx context.Context, _ map[string]string) 
 		return nil, err
 	}
 	if !may {
-		return nil, &schema.RefusedError{What: "the user may not read the binlog", Remedy: "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO " + user}
+		return nil, &schema.RefusedError{What: "the user may not read the binlog", Remedy: replicationGrant(user)}
 	}
 	return []schema.Finding{fine("db.replication", "the user may read the binlog")}, nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/go-mysql-org/go-mysql/mysql"
+
 	"cdc-sidecar/schema"
 )
 
@@ -126,4 +128,22 @@ func (s *mysqlSetup) mayReplicate(ctx context.Context) (may bool, user string, e
 		return true, user, nil
 	}
 	return false, user, nil
+}
+
+func replicationGrant(user string) string {
+	return "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO " + user
+}
+
+// unread explains why we do not get the binlog. The same password is good for statements, so an access that is denied here
+// wants a privilege, although the server's words are those of a wrong password.
+func (s *mysqlSetup) unread(ctx context.Context, err error) error {
+	number, words := mysqlErrorNumber(err)
+	if number != mysql.ER_ACCESS_DENIED_ERROR && number != mysql.ER_SPECIFIC_ACCESS_DENIED_ERROR {
+		return s.config.refused("read the binlog", err)
+	}
+	_, user, err := s.mayReplicate(ctx)
+	if err != nil {
+		return err
+	}
+	return &schema.RefusedError{What: "the user may not read the binlog", Cause: words, Remedy: replicationGrant(user)}
 }

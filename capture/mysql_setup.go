@@ -61,7 +61,7 @@ func (c MySQLConfig) Plan(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	if !may {
-		plan = append(plan, "GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO "+user)
+		plan = append(plan, replicationGrant(user))
 	}
 	return plan, nil
 }
