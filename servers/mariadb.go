@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -189,6 +190,9 @@ func (m *MariaDB) launch(ctx context.Context) ([]*process, error) {
 	}
 	return []*process{proc}, nil
 }
+
+// Adjust gives the server further options, such as "--skip-log-bin", from its next start on; they win over all before.
+func (m *MariaDB) Adjust(options ...string) { m.options = slices.Concat(m.options, options) }
 
 // probe logs in. The init file has been run by the time the TCP port accepts.
 func (m *MariaDB) probe(ctx context.Context) error {

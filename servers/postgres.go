@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -144,6 +145,9 @@ func (p *Postgres) exec(ctx context.Context, database, statement string) error {
 	_, err = conn.Exec(ctx, statement)
 	return errors.Join(err, conn.Close(ctx))
 }
+
+// Adjust gives the server further settings, such as "wal_level=replica", from its next start on; they win over all before.
+func (p *Postgres) Adjust(settings ...string) { p.settings = slices.Concat(p.settings, settings) }
 
 // access lets the superuser in as it is, and everybody else with a password, so that tests can have it wrong.
 const access = `host all,replication postgres 127.0.0.1/32 trust
