@@ -102,17 +102,17 @@ func (r *recorder) sources() (all []string) {
 }
 
 // running runs the corridor in the bubble; the returned function ends it.
-func running(t *testing.T, src Source, sink schema.Sink, stats *Stats) (end func() error) {
+func running(t *testing.T, src Source, sink schema.Sink) (end func() error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- Run(ctx, src, sink, stats) }()
+	go func() { ended <- Run(ctx, src, sink, new(Stats)) }()
 	return func() error { cancel(); return <-ended }
 }
 
 func TestRunFoldsSilentTransactions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, r := newTape([]schema.Transaction{silent("1", 0), silent("2", 7), silent("3", 0)}), &recorder{}
-		end := running(t, src, r.sink, nil)
+		end := running(t, src, r.sink)
 		synctest.Wait()
 		if len(r.got()) != 0 {
 			t.Fatalf("a position was handed over at once: %v", r.got())
@@ -140,7 +140,7 @@ func TestRunFoldsSilentTransactions(t *testing.T) {
 func TestRunStampsSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, r := newTape([]schema.Transaction{own("1"), silent("2", 5), own("3"), own("4"), silent("5", 6), own("6")}), &recorder{}
-		end := running(t, src, r.sink, nil)
+		end := running(t, src, r.sink)
 		synctest.Wait()
 		var seen []uint64
 		for _, tx := range r.got()[0] {
@@ -164,7 +164,7 @@ func TestRunGathersWhileTheSinkWorks(t *testing.T) {
 		end := running(t, src, func(ctx context.Context, txs []schema.Transaction) error {
 			<-gate
 			return r.sink(ctx, txs)
-		}, nil)
+		})
 		synctest.Wait()
 		if len(src.confirms()) != 0 {
 			t.Fatalf("confirmed before the sink had it: %v", src.confirms())
@@ -191,7 +191,7 @@ func TestRunConfirmsNothingForAPart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		part := schema.Transaction{Origin: "north"}
 		src, r := newTape([]schema.Transaction{own("1"), part}), &recorder{}
-		end := running(t, src, r.sink, nil)
+		end := running(t, src, r.sink)
 		synctest.Wait()
 		if diff := cmp.Diff([]string{"1"}, src.confirms()); diff != "" || len(r.got()[0]) != 2 {
 			t.Errorf("confirmed (-want +got):\n%s\nhanded over: %v", diff, r.got())

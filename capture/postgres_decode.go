@@ -53,7 +53,7 @@ func (d *postgresDecoder) decode(message []byte) error {
 	case 'C':
 		err = d.commit(r)
 	case 'R':
-		err = d.relation(r)
+		d.relation(r)
 	case 'I', 'U', 'D':
 		err = d.row(r, message[0])
 	case 'T':
@@ -200,7 +200,7 @@ func (d *postgresDecoder) truncate(r *postgresReader) error {
 	return nil
 }
 
-func (d *postgresDecoder) relation(r *postgresReader) error {
+func (d *postgresDecoder) relation(r *postgresReader) {
 	rel := catalog.Relation{OID: r.uint32(), Schema: r.cstring(), Name: r.cstring()}
 	rel.Full = r.byte() == 'f'
 	for n := r.uint16(); n > 0 && !r.short; n-- {
@@ -212,7 +212,6 @@ func (d *postgresDecoder) relation(r *postgresReader) error {
 	if !r.short {
 		d.relations[rel.OID] = &postgresRelation{announced: rel}
 	}
-	return nil
 }
 
 // announced is the relation of that number, with its definition.

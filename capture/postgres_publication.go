@@ -19,6 +19,12 @@ type postgresPublication struct {
 	filtered                     []string          // of these only some rows or columns are published
 }
 
+const publishedTables = `
+	SELECT c.oid, n.nspname::text, c.relname::text, r.prqual IS NOT NULL OR r.prattrs IS NOT NULL
+	FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+	JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+	WHERE p.pubname = $1`
+
 func (s *postgresSetup) publication(ctx context.Context) (postgresPublication, error) {
 	p := postgresPublication{tables: map[uint32]string{}}
 	err := s.conn.QueryRow(ctx, `SELECT puballtables, pubinsert AND pubupdate AND pubdelete AND pubtruncate AND pubviaroot
@@ -30,11 +36,7 @@ func (s *postgresSetup) publication(ctx context.Context) (postgresPublication, e
 		return p, s.config.refused("read publication "+s.config.slot(), err)
 	}
 	p.exists = true
-	rows, err := s.conn.Query(ctx, `
-		SELECT c.oid, n.nspname::text, c.relname::text, r.prqual IS NOT NULL OR r.prattrs IS NOT NULL
-		FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
-		JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE p.pubname = $1`, s.config.slot())
+	rows, err := s.conn.Query(ctx, publishedTables, s.config.slot()) //nolint:rowserrcheck // ForEachRow returns it
 	if err != nil {
 		return p, s.config.refused("read publication "+s.config.slot(), err)
 	}

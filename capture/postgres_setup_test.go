@@ -138,7 +138,6 @@ func TestPostgresRefusals(t *testing.T) {
 	if findings := CheckPostgres(t.Context(), down); len(findings) != 1 || findings[0].Severity != schema.Failure {
 		t.Errorf("doctor on a server that is down: %+v", findings)
 	}
-
 }
 
 func TestPostgresServerSettings(t *testing.T) {

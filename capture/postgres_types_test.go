@@ -15,61 +15,62 @@ import (
 	"cdc-sidecar/schema"
 )
 
-// Every built-in scalar type, and what users make of them: kind and canonical text. The definition in the event is the one
-// that the catalog gives.
+// Every built-in scalar type, and what users make of them.
+var postgresTypeCases = []struct{ native, literal, kind, text string }{
+	{"smallint", "-32768", "int/16", "-32768"},
+	{"integer", "2147483647", "int/32", "2147483647"},
+	{"bigint", "-9223372036854775808", "int/64", "-9223372036854775808"},
+	{"oid", "4294967295", "int/32 unsigned", "4294967295"},
+	{"boolean", "true", "bool", "1"},
+	{"numeric", "'NaN'", "decimal/0,-1", "NaN"},
+	{"numeric", "'-Infinity'", "decimal/0,-1", "-Infinity"},
+	{"numeric", "1e-30", "decimal/0,-1", "0.000000000000000000000000000001"},
+	{"numeric(20,5)", "1.50", "decimal/20,5", "1.50000"},
+	{"numeric(3,-2)", "12345", "decimal/3,-2", "12300"},
+	{"real", "1e7", "float/32", "1e+07"},
+	{"double precision", "'-Infinity'", "float/64", "-Infinity"},
+	{"double precision", "'5e-324'", "float/64", "5e-324"},
+	{"text", "'x'", "text", "x"},
+	{"character varying(12)", "'x '", "text/12", "x "},
+	{"character varying", "'x'", "text", "x"},
+	{"character(4)", "'ab'", "text/4 fixed", "ab"},
+	{"bpchar", "'ab  '", "text", "ab  "},
+	{"name", "'x'", "text/63", "x"},
+	{"bytea", `'\x00c0ff'`, "bytes", "\x00\xc0\xff"},
+	{"date", "'0044-03-15 BC'", "date", "0044-03-15 BC"},
+	{"date", "'infinity'", "date", "infinity"},
+	{"time without time zone", "'24:00:00'", "time/0,6", "24:00:00"},
+	{"time(2) without time zone", "'01:02:03.456'", "time/0,2", "01:02:03.46"},
+	{"time with time zone", "'01:02:03.4-07:30'", "timetz/0,6", "01:02:03.4-07:30"},
+	{"timestamp without time zone", "'infinity'", "timestamp/0,6", "infinity"},
+	{"timestamp(0) without time zone", "'294276-12-31 23:59:59'", "timestamp/0", "294276-12-31 23:59:59"},
+	{"timestamp with time zone", "'2024-03-31 03:30:00.120+02'", "timestamptz/0,6", "2024-03-31 01:30:00.12"},
+	{"timestamp with time zone", "'0001-01-01 00:00:00+00 BC'", "timestamptz/0,6", "0001-01-01 00:00:00 BC"},
+	{"interval", "'1 year -2 days 03:04:05.6'", "interval", "1 year -2 days +03:04:05.6"},
+	{"json", `'{"b":1, "b": 2}'`, "json", `{"b":1, "b": 2}`},
+	{"jsonb", `'{"b":1, "b": 2}'`, "json", `{"b": 2}`},
+	{"uuid", "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'", "uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"},
+	{"bit(3)", "B'101'", "bit/3 fixed", "101"},
+	{"bit varying(9)", "B'0011'", "bit/9", "0011"},
+	{"mood", "'it''s'", "enum [sad it's]", "it's"},
+	{"positive", "7", "int/32", "7"},
+	{"price", "1.5", "decimal/8,2", "1.50"},
+	{"moods", "'sad'", "enum [sad it's]", "sad"},
+	{"money", "1234.5", "native", "$1,234.50"},
+	{"inet", "'10.0.0.1/8'", "native", "10.0.0.1/8"},
+	{"macaddr", "'08002b:010203'", "native", "08:00:2b:01:02:03"},
+	{"point", "'(1,2)'", "native", "(1,2)"},
+	{"integer[]", "'{1,NULL,3}'", "native", "{1,NULL,3}"},
+	{"int4range", "'[1,5)'", "native", "[1,5)"},
+	{"tsvector", "'a b'", "native", "'a' 'b'"},
+	{"xml", "'<a/>'", "native", "<a/>"},
+	{"pair", "'(1,x)'", "native", "(1,x)"},
+}
+
+// Kind and canonical text of every type; the definition in the event is the one that the catalog gives.
 func TestPostgresTypes(t *testing.T) {
-	types := []struct{ native, literal, kind, text string }{
-		{"smallint", "-32768", "int/16", "-32768"},
-		{"integer", "2147483647", "int/32", "2147483647"},
-		{"bigint", "-9223372036854775808", "int/64", "-9223372036854775808"},
-		{"oid", "4294967295", "int/32 unsigned", "4294967295"},
-		{"boolean", "true", "bool", "1"},
-		{"numeric", "'NaN'", "decimal/0,-1", "NaN"},
-		{"numeric", "'-Infinity'", "decimal/0,-1", "-Infinity"},
-		{"numeric", "1e-30", "decimal/0,-1", "0.000000000000000000000000000001"},
-		{"numeric(20,5)", "1.50", "decimal/20,5", "1.50000"},
-		{"numeric(3,-2)", "12345", "decimal/3,-2", "12300"},
-		{"real", "1e7", "float/32", "1e+07"},
-		{"double precision", "'-Infinity'", "float/64", "-Infinity"},
-		{"double precision", "'5e-324'", "float/64", "5e-324"},
-		{"text", "'x'", "text", "x"},
-		{"character varying(12)", "'x '", "text/12", "x "},
-		{"character varying", "'x'", "text", "x"},
-		{"character(4)", "'ab'", "text/4 fixed", "ab"},
-		{"bpchar", "'ab  '", "text", "ab  "},
-		{"name", "'x'", "text/63", "x"},
-		{"bytea", `'\x00c0ff'`, "bytes", "\x00\xc0\xff"},
-		{"date", "'0044-03-15 BC'", "date", "0044-03-15 BC"},
-		{"date", "'infinity'", "date", "infinity"},
-		{"time without time zone", "'24:00:00'", "time/0,6", "24:00:00"},
-		{"time(2) without time zone", "'01:02:03.456'", "time/0,2", "01:02:03.46"},
-		{"time with time zone", "'01:02:03.4-07:30'", "timetz/0,6", "01:02:03.4-07:30"},
-		{"timestamp without time zone", "'infinity'", "timestamp/0,6", "infinity"},
-		{"timestamp(0) without time zone", "'294276-12-31 23:59:59'", "timestamp/0", "294276-12-31 23:59:59"},
-		{"timestamp with time zone", "'2024-03-31 03:30:00.120+02'", "timestamptz/0,6", "2024-03-31 01:30:00.12"},
-		{"timestamp with time zone", "'0001-01-01 00:00:00+00 BC'", "timestamptz/0,6", "0001-01-01 00:00:00 BC"},
-		{"interval", "'1 year -2 days 03:04:05.6'", "interval", "1 year -2 days +03:04:05.6"},
-		{"json", `'{"b":1, "b": 2}'`, "json", `{"b":1, "b": 2}`},
-		{"jsonb", `'{"b":1, "b": 2}'`, "json", `{"b": 2}`},
-		{"uuid", "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'", "uuid", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"},
-		{"bit(3)", "B'101'", "bit/3 fixed", "101"},
-		{"bit varying(9)", "B'0011'", "bit/9", "0011"},
-		{"mood", "'it''s'", "enum [sad it's]", "it's"},
-		{"positive", "7", "int/32", "7"},
-		{"price", "1.5", "decimal/8,2", "1.50"},
-		{"moods", "'sad'", "enum [sad it's]", "sad"},
-		{"money", "1234.5", "native", "$1,234.50"},
-		{"inet", "'10.0.0.1/8'", "native", "10.0.0.1/8"},
-		{"macaddr", "'08002b:010203'", "native", "08:00:2b:01:02:03"},
-		{"point", "'(1,2)'", "native", "(1,2)"},
-		{"integer[]", "'{1,NULL,3}'", "native", "{1,NULL,3}"},
-		{"int4range", "'[1,5)'", "native", "[1,5)"},
-		{"tsvector", "'a b'", "native", "'a' 'b'"},
-		{"xml", "'<a/>'", "native", "<a/>"},
-		{"pair", "'(1,x)'", "native", "(1,x)"},
-	}
 	columns, literals := []string{"id int PRIMARY KEY"}, []string{"1"}
-	for i, c := range types {
+	for i, c := range postgresTypeCases {
 		columns = append(columns, fmt.Sprintf("c%d %s", i, c.native))
 		literals = append(literals, c.literal)
 	}
@@ -80,7 +81,7 @@ func TestPostgresTypes(t *testing.T) {
 	p := o.open()
 	o.exec(`INSERT INTO t VALUES (` + strings.Join(literals, ", ") + `)`)
 	change := o.read(p, 1)[0].Changes[0]
-	for i, c := range types {
+	for i, c := range postgresTypeCases {
 		column := &change.Table.Columns[i+1]
 		if got := kindText(column); got != c.kind || column.Native != c.native {
 			t.Errorf("%s: %s, called %s; want %s", c.native, got, column.Native, c.kind)

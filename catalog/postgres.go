@@ -140,16 +140,18 @@ func readPostgresColumns(ctx context.Context, q PostgresQuerier, oids []uint32, 
 	return nil
 }
 
+const uniqueIndexes = `
+	SELECT i.indrelid, i.indisprimary, i.indisreplident, i.indimmediate, bool_and(a.attnotnull),
+	       array_agg(a.attname::text ORDER BY k.place)
+	FROM pg_index i
+	CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place)
+	JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+	WHERE i.indrelid = ANY($1) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+	  AND k.place <= i.indnkeyatts
+	GROUP BY i.indexrelid, 1, 2, 3, 4 ORDER BY i.indexrelid`
+
 func readPostgresIndexes(ctx context.Context, q PostgresQuerier, oids []uint32, tables map[uint32]*postgresTable) error {
-	rows, err := q.Query(ctx, `
-		SELECT i.indrelid, i.indisprimary, i.indisreplident, i.indimmediate, bool_and(a.attnotnull),
-		       array_agg(a.attname::text ORDER BY k.place)
-		FROM pg_index i
-		CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place)
-		JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
-		WHERE i.indrelid = ANY($1) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-		  AND k.place <= i.indnkeyatts
-		GROUP BY i.indexrelid, 1, 2, 3, 4 ORDER BY i.indexrelid`, oids)
+	rows, err := q.Query(ctx, uniqueIndexes, oids) //nolint:rowserrcheck // ForEachRow returns it
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,15 @@ type postgresType struct {
 
 type postgresTypes map[uint32]postgresType
 
+const typeChains = `
+	WITH RECURSIVE chain (of, oid, modifier) AS (
+		SELECT t.oid, t.oid, -1 FROM pg_type t WHERE t.oid = ANY($1)
+		UNION
+		SELECT c.of, t.typbasetype, t.typtypmod FROM chain c JOIN pg_type t ON t.oid = c.oid WHERE t.typtype = 'd')
+	SELECT c.of, c.oid, c.modifier, t.typtype = 'e', t.typname::text,
+	       ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)
+	FROM chain c JOIN pg_type t ON t.oid = c.oid WHERE t.typtype <> 'd'`
+
 // readPostgresTypes follows domains to their base and reads enum labels.
 func readPostgresTypes(ctx context.Context, q PostgresQuerier, oids []uint32) (postgresTypes, error) {
 	types := postgresTypes{}
@@ -32,14 +41,7 @@ func readPostgresTypes(ctx context.Context, q PostgresQuerier, oids []uint32) (p
 	if len(unknown) == 0 {
 		return types, nil
 	}
-	rows, err := q.Query(ctx, `
-		WITH RECURSIVE chain (of, oid, modifier) AS (
-			SELECT t.oid, t.oid, -1 FROM pg_type t WHERE t.oid = ANY($1)
-			UNION
-			SELECT c.of, t.typbasetype, t.typtypmod FROM chain c JOIN pg_type t ON t.oid = c.oid WHERE t.typtype = 'd')
-		SELECT c.of, c.oid, c.modifier, t.typtype = 'e', t.typname::text,
-		       ARRAY(SELECT e.enumlabel::text FROM pg_enum e WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)
-		FROM chain c JOIN pg_type t ON t.oid = c.oid WHERE t.typtype <> 'd'`, unknown)
+	rows, err := q.Query(ctx, typeChains, unknown) //nolint:rowserrcheck // ForEachRow returns it
 	if err != nil {
 		return nil, err
 	}
