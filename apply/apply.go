@@ -11,7 +11,6 @@ package apply
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -262,5 +261,3 @@ func (a *Applier) noticeRepair(sender schema.Office, st *step, found string) {
 			"found", found, "sender", string(sender), "position", st.at.String())
 	}
 }
-
-var errVanished = errors.New("the row came and went while it was written")

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -131,7 +132,7 @@ func (p pair) toInt() converter {
 				return "", errors.New("not a whole number")
 			}
 			if p.from.Kind == schema.KindYear {
-				whole = cmpOr(strings.TrimLeft(whole, "0"), "0")
+				whole = cmp.Or(strings.TrimLeft(whole, "0"), "0")
 			}
 			return inRange(whole)
 		}
@@ -144,13 +145,6 @@ func (p pair) toInt() converter {
 		}
 	}
 	return p.never()
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // canonicalInt: no sign but a minus, no leading zeros, no blanks: what comes back as the same text.
@@ -492,7 +486,7 @@ func (p pair) datetime(more func(string) error) converter {
 	return check(func(text string) error {
 		if p.crossing {
 			if err := plainDate(text[:min(len(text), 10)]); err != nil || strings.HasSuffix(text, "BC") {
-				return cmpErr(err, errors.New("only a day of the years 0001 to 9999 exists in both databases"))
+				return cmp.Or(err, errors.New("only a day of the years 0001 to 9999 exists in both databases"))
 			}
 		}
 		if more != nil {
@@ -502,13 +496,6 @@ func (p pair) datetime(more func(string) error) converter {
 		}
 		return p.fraction(text)
 	})
-}
-
-func cmpErr(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
 }
 
 func (p pair) toJSON() converter {

@@ -11,6 +11,9 @@ import (
 // or the database was restored. Nothing was written; the next call reads the row again.
 var ErrFenced = errors.New("the progress row was moved by somebody else")
 
+// errVanished: an application deleted the row between our insert, which met it, and our update. The next try will see.
+var errVanished = errors.New("the row came and went while it was written")
+
 // GapError says that a sender's stream arrived with a hole: what is missing must be sent again first.
 type GapError struct {
 	Sender schema.Office

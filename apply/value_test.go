@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -294,7 +295,7 @@ func drawDecimal(t *rapid.T, c *schema.Column, postgres bool) string {
 		}
 	}
 	whole := strings.TrimLeft(rapid.StringOfN(rapid.RuneFrom([]rune("0123456789")), 0, size-scale, -1).Draw(t, "whole"), "0")
-	text := cmpOr(whole, "0")
+	text := cmp.Or(whole, "0")
 	if scale > 0 {
 		n := scale
 		if postgres && c.Size == 0 {
