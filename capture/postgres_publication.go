@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"cdc-sidecar/schema"
 )
@@ -73,41 +75,26 @@ func (p postgresPublication) plan(name string, wanted []string) []string {
 	if !p.complete {
 		plan = append(plan, fmt.Sprintf("ALTER PUBLICATION %s SET %s", publication, publicationOptions))
 	}
-	var add, drop []string
-	for _, table := range p.tables {
+	// One statement for each table: one that we may not touch stands in no other's way.
+	has := slices.Sorted(maps.Values(p.tables))
+	for _, table := range has {
 		if !slices.Contains(wanted, table) || slices.Contains(p.filtered, table) {
-			drop = append(drop, table)
+			plan = append(plan, fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s", publication, table))
 		}
 	}
-	has := p.names()
 	for _, table := range wanted {
-		if !has[table] || slices.Contains(p.filtered, table) {
-			add = append(add, table)
+		if _, ok := slices.BinarySearch(has, table); !ok || slices.Contains(p.filtered, table) {
+			plan = append(plan, fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", publication, table))
 		}
-	}
-	slices.Sort(drop)
-	if len(drop) > 0 {
-		plan = append(plan, fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s", publication, strings.Join(drop, ", ")))
-	}
-	if len(add) > 0 {
-		plan = append(plan, fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", publication, strings.Join(add, ", ")))
 	}
 	return plan
-}
-
-func (p postgresPublication) names() map[string]bool {
-	names := make(map[string]bool, len(p.tables))
-	for _, name := range p.tables {
-		names[name] = true
-	}
-	return names
 }
 
 // inspect makes sure that nobody took from the publication what we rely on, and follows the tables: a new one with a key is
 // published from now on, one that lost its key is taken out, because the application could not update it any more.
 // A publication that is gone, or that lost a table, is a *schema.BrokenError: changes may be missing.
 func (s *postgresSetup) inspect(ctx context.Context) error {
-	plan, err := s.plan(ctx)
+	plan, err := s.planPublication(ctx)
 	if err != nil {
 		return err
 	}
@@ -128,14 +115,36 @@ func (s *postgresSetup) inspect(ctx context.Context) error {
 		}
 	}
 	if len(plan) > 0 {
-		if err := s.execute(ctx, plan); err != nil {
+		if err := s.follow(ctx, plan); err != nil {
 			return err
 		}
-		s.config.log().Warn("the tables to capture have changed; rows written before this moment to a new one are not sent", "statements", plan)
 		if now, err = s.publication(ctx); err != nil {
 			return err
 		}
 	}
 	s.published = now.tables
+	return nil
+}
+
+// follow runs what it may of the statements. A table that is not our user's to publish, or is locked, must not stop the
+// capture of all others: it is named, once, and tried again at the next inspection.
+func (s *postgresSetup) follow(ctx context.Context, plan []string) error {
+	var impossible []string
+	for _, statement := range plan {
+		err := s.execute(ctx, []string{statement})
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) && (pg.Code == "42501" || pg.Code == "55P03") { // insufficient_privilege, lock_not_available
+			impossible = append(impossible, statement)
+			if !slices.Contains(s.impossible, statement) {
+				s.config.log().Warn("a table is not captured as it should be", "fix", statement, "cause", pg.Message)
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		s.config.log().Warn("the tables to capture have changed; rows written to a new one before this moment are not sent", "done", statement)
+	}
+	s.impossible = impossible
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,14 +98,9 @@ func (c PostgresConfig) Prepare(ctx context.Context, epoch uint64, at string) (s
 	if at != "" {
 		return at, s.resume(ctx, stream, at)
 	}
-	plan, err := s.plan(ctx)
-	if err != nil {
+	if err := s.shape(ctx, true); err != nil {
 		return "", err
 	}
-	if err := s.execute(ctx, plan); err != nil {
-		return "", err
-	}
-	s.warn()
 	if !known {
 		_, err := conn.Exec(ctx, `INSERT INTO cdc_sidecar.journal (office, epoch) VALUES ($1, $2)`, string(c.Office), int64(epoch))
 		if err != nil {
@@ -119,8 +115,9 @@ type postgresSetup struct {
 	config PostgresConfig
 	conn   *pgx.Conn
 
-	tables    []catalog.Table   // as plan last read them
-	published map[uint32]string // as inspect last left them
+	tables     []catalog.Table   // as plan last read them
+	published  map[uint32]string // as inspect last left them
+	impossible []string          // statements that inspect could not run, and said so
 }
 
 // settings checks what only an administrator can change.
@@ -186,15 +183,33 @@ func (s *postgresSetup) resume(ctx context.Context, stream *pgconn.PgConn, at st
 	if err := s.verify(ctx, stream, place); err != nil {
 		return err
 	}
-	if err := s.inspect(ctx); err != nil {
-		return err
-	}
-	plan, err := s.plan(ctx) // our tables may be of an older version
+	return s.shape(ctx, false)
+}
+
+// shape makes our tables and the publication what they should be. Only a new journal may have a new publication: one that
+// vanished under an old journal is an error.
+func (s *postgresSetup) shape(ctx context.Context, fresh bool) error {
+	plan, err := s.planTables(ctx)
 	if err != nil {
 		return err
 	}
+	publication, err := s.publication(ctx)
+	if err != nil {
+		return err
+	}
+	if fresh && !publication.exists {
+		if plan, err = s.plan(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.execute(ctx, plan); err != nil {
+		return err
+	}
+	if err := s.inspect(ctx); err != nil {
+		return err
+	}
 	s.warn()
-	return s.execute(ctx, plan)
+	return nil
 }
 
 // planLock bounds the wait for a lock on a table that is published: whoever holds one must not find us waiting in
@@ -217,23 +232,36 @@ func (s *postgresSetup) execute(ctx context.Context, statements []string) error 
 	return nil
 }
 
-// plan reads the tables and returns the statements that are missing.
+// plan returns the statements that the database lacks.
 func (s *postgresSetup) plan(ctx context.Context) ([]string, error) {
+	tables, err := s.planTables(ctx)
+	if err != nil {
+		return nil, err
+	}
+	publication, err := s.planPublication(ctx)
+	return append(tables, publication...), err
+}
+
+// planTables are the statements for the tables that are ours.
+func (s *postgresSetup) planTables(ctx context.Context) ([]string, error) {
 	var ours int
 	err := s.conn.QueryRow(ctx, `SELECT count(to_regclass(name)) FROM unnest(ARRAY['cdc_sidecar.progress', 'cdc_sidecar.journal', 'cdc_sidecar.offices']) name`).Scan(&ours)
 	if err != nil {
 		return nil, s.config.refused("look for our tables", err)
 	}
-	var plan []string
-	if ours < 3 {
-		var user string
-		if err := s.conn.QueryRow(ctx, `SELECT current_user::text`).Scan(&user); err != nil {
-			return nil, s.config.refused("read the user's name", err)
-		}
-		plan = append(plan, postgresTables...)
-		plan = append(plan, "GRANT USAGE ON SCHEMA cdc_sidecar TO "+quoted(user),
-			"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA cdc_sidecar TO "+quoted(user))
+	if ours == 3 {
+		return nil, nil
 	}
+	var user string
+	if err := s.conn.QueryRow(ctx, `SELECT current_user::text`).Scan(&user); err != nil {
+		return nil, s.config.refused("read the user's name", err)
+	}
+	return append(slices.Clone(postgresTables), "GRANT USAGE ON SCHEMA cdc_sidecar TO "+quoted(user),
+		"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA cdc_sidecar TO "+quoted(user)), nil
+}
+
+// planPublication reads the application's tables and returns the statements for the publication.
+func (s *postgresSetup) planPublication(ctx context.Context) (plan []string, err error) {
 	if s.tables, err = catalog.ReadPostgres(ctx, s.conn, s.config.DSN.DefaultSchema()); err != nil {
 		return nil, s.config.refused("read the catalog", err)
 	}
@@ -241,7 +269,7 @@ func (s *postgresSetup) plan(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(plan, publication.plan(s.config.slot(), s.wanted())...), nil
+	return publication.plan(s.config.slot(), s.wanted()), nil
 }
 
 // usable reports whether t can be published without harm: every row of it can be told by its key, in the log, too.

@@ -58,8 +58,12 @@ func TestPostgresSetupByAnAdministrator(t *testing.T) {
 		}
 	}
 	o.PostgresConfig = c
-	p := o.open()
-	o.exec(`INSERT INTO t VALUES (1)`)
+	o.exec(`CREATE TABLE not_ours (id int PRIMARY KEY)`)
+	if err := o.open().Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p := o.open() // a table that the user may not publish stops nothing
+	o.exec(`INSERT INTO not_ours VALUES (1)`, `INSERT INTO t VALUES (1)`)
 	if got := o.read(p, 1)[0].Changes[0].After[0].Text(); got != "1" {
 		t.Errorf("read row %s", got)
 	}
