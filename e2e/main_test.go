@@ -20,8 +20,16 @@ var shared = servers.Shared{Spec: servers.Spec{Postgres: 2, MariaDB: 1, RabbitMQ
 
 func TestMain(m *testing.M) { os.Exit(shared.Main(m).Run()) }
 
-// stuck is when a wait is given up: far above anything a shared machine makes of these tests.
-const stuck = 4 * time.Minute
+// stuck is when a wait is given up: far above anything a shared machine makes of these tests. CDC_STUCK shortens it for
+// somebody who works on a test.
+var stuck = patience()
+
+func patience() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv("CDC_STUCK")); err == nil {
+		return d
+	}
+	return 4 * time.Minute
+}
 
 // full reports whether the sizes of the promise are asked for (make test FULL=1), not those of every day.
 func full() bool { return os.Getenv("CDC_FULL") != "" }
@@ -49,13 +57,18 @@ var fleets atomic.Int64
 // company makes a fleet in databases of its own and ends it with the test. What a sidecar said is shown when the test fails.
 func company(t *testing.T, set *servers.Set, bin string, offices ...fleet.Spec) *fleet.Fleet {
 	t.Helper()
+	return companyOf(t, fleet.Options{Broker: set.RabbitMQ[0], Binary: bin, Offices: offices})
+}
+
+// companyOf is company with more to say; name and folder are its own.
+func companyOf(t *testing.T, o fleet.Options) *fleet.Fleet {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "cdc-e2e-") // t.TempDir's paths are too long for sockets
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := fleet.New(within(t, stuck), fleet.Options{
-		Broker: set.RabbitMQ[0], Binary: bin, Dir: dir, Name: fmt.Sprintf("e2e%d", fleets.Add(1)), Offices: offices,
-	})
+	o.Dir, o.Name = dir, fmt.Sprintf("e2e%d", fleets.Add(1))
+	f, err := fleet.New(within(t, stuck), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,12 +76,33 @@ func company(t *testing.T, set *servers.Set, bin string, offices ...fleet.Spec) 
 		if t.Failed() {
 			show(t, f)
 		}
+		forget(t, f)
 		if err := f.Close(); err != nil {
 			t.Error(err)
 		}
 		_ = os.RemoveAll(dir)
 	})
 	return f
+}
+
+// forget removes what the sidecars keep in a server beside the offices' databases, or for them: the next test has offices
+// of the same names there.
+func forget(t *testing.T, f *fleet.Fleet) {
+	for _, o := range f.Offices {
+		o.Kill()
+		if !o.Postgres() {
+			if err := o.Exec(within(t, stuck), `DROP DATABASE IF EXISTS `+schema.OwnSchema); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		err := fleet.Until(within(t, stuck), "the slot of "+string(o.Name)+" is gone", func(ctx context.Context) error {
+			return o.Exec(ctx, `SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()`)
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // three is a head and two branches, all engines of the house.

@@ -22,6 +22,8 @@ type Spec struct {
 	Name     schema.Office
 	Role     schema.Role
 	Database servers.Database
+	// Admin is the sidecar's admin address, host:port; empty: a socket in the office's folder, which no browser opens.
+	Admin string
 	// Extra lines for its configuration, at the top level.
 	Extra string
 }
@@ -68,6 +70,9 @@ func (f *Fleet) office(ctx context.Context, index int, spec Spec) (*Office, erro
 	}
 	o := &Office{Spec: spec, Index: index, Dir: filepath.Join(f.options.Dir, string(spec.Name)), URL: spec.Database.URL(database), database: database, binary: f.options.Binary}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := o.forget(ctx); err != nil {
 		return nil, err
 	}
 	create := f.options.Schema
@@ -195,6 +200,15 @@ func (f *Fleet) Close() error {
 		o.Kill()
 		o.Link.proxy.Stop()
 		errs = append(errs, o.closeDatabase())
+	}
+	return errors.Join(errs...)
+}
+
+// Drop removes the databases and the virtual host, after Close. Servers of our own take them along when they go.
+func (f *Fleet) Drop(ctx context.Context) error {
+	errs := []error{f.options.Broker.DeleteVHost(ctx, f.options.Name)}
+	for _, o := range f.Offices {
+		errs = append(errs, o.Database.DropDatabase(ctx, o.database))
 	}
 	return errors.Join(errs...)
 }

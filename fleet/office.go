@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -62,8 +63,16 @@ func (o *Office) Data() string { return filepath.Join(o.Dir, "data") }
 
 // Configuration is the file's text; tests change what they want to see refused.
 func (o *Office) Configuration() string {
-	return fmt.Sprintf("office: %s\nrole: %s\ndatabase: %s\nbroker: %s\ndata: %s\nadmin: unix:%s\n%s",
-		o.Name, o.Role, o.URL, o.Link.URL, o.Data(), o.Socket(), o.Extra)
+	return fmt.Sprintf("office: %s\nrole: %s\ndatabase: %s\nbroker: %s\ndata: %s\nadmin: %s\n%s",
+		o.Name, o.Role, o.URL, o.Link.URL, o.Data(), o.admin(), o.Extra)
+}
+
+// admin is the admin address as the configuration has it.
+func (o *Office) admin() string {
+	if o.Admin != "" {
+		return o.Admin
+	}
+	return "unix:" + o.Socket()
 }
 
 func (o *Office) configure() error {
@@ -84,8 +93,10 @@ func (o *Office) Start() error {
 	defer log.Close()
 	cmd := exec.Command(o.binary, "run", "--config", o.Config()) //nolint:noctx // its life is the fleet's, not a call's
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// Without our own environment's overrides, which would make one office of all.
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CDC_") }), "GORACE=halt_on_error=1")
+	// Its own process group: the terminal's Ctrl-C is for us, and the offices go on until we end them.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the sidecar of %s: %w", o.Name, err)
@@ -186,10 +197,17 @@ func (o *Office) Status(ctx context.Context) (admin.Status, error) {
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
+			if o.Admin != "" {
+				return d.DialContext(ctx, "tcp", o.Admin)
+			}
 			return d.DialContext(ctx, "unix", o.Socket())
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://sidecar/api/v1/status", http.NoBody)
+	host := "sidecar"
+	if o.Admin != "" {
+		host = o.Admin // over TCP, a sidecar answers only to the names of loopback
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/api/v1/status", http.NoBody)
 	if err != nil {
 		return s, err
 	}
@@ -198,6 +216,9 @@ func (o *Office) Status(ctx context.Context) (admin.Status, error) {
 		return s, fmt.Errorf("status of %s: %w", o.Name, err)
 	}
 	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return s, fmt.Errorf("status of %s: %s", o.Name, res.Status)
+	}
 	if err := json.NewDecoder(res.Body).Decode(&s); err != nil {
 		return s, fmt.Errorf("status of %s: %w", o.Name, err)
 	}
@@ -257,6 +278,26 @@ func (o *Office) Exec(ctx context.Context, statements ...string) error {
 	for _, s := range statements {
 		if _, err := db.ExecContext(ctx, s); err != nil {
 			return fmt.Errorf("%s: %s: %w", o.Name, s, err)
+		}
+	}
+	return nil
+}
+
+// forget removes what an earlier fleet's office of the same name left on a MySQL server, where our tables are the server's
+// and not a database's.
+func (o *Office) forget(ctx context.Context) error {
+	if o.Postgres() {
+		return nil
+	}
+	db, err := o.DB()
+	if err != nil {
+		return err
+	}
+	for _, table := range []string{schema.JournalTable, schema.ProgressTable, schema.OfficesTable} {
+		_, err := db.ExecContext(ctx, "DELETE FROM "+schema.OwnSchema+"."+table+" WHERE office = ?", o.Name)
+		var missing *mysql.MySQLError
+		if err != nil && (!errors.As(err, &missing) || missing.Number != 1049 && missing.Number != 1146) { // no such database, no such table
+			return fmt.Errorf("forget an earlier %s: %w", o.Name, err)
 		}
 	}
 	return nil

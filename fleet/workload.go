@@ -31,15 +31,27 @@ func (w *Workload) Unsure() int64 { return w.unsure.Load() }
 
 // Run writes at every office until ctx ends. The first error of a writer ends it, unless Tolerate is set.
 func (w *Workload) Run(ctx context.Context, f *Fleet) error {
+	wait, err := w.Start(ctx, f)
+	if err != nil {
+		return err
+	}
+	return wait()
+}
+
+// Start is Run in the background: from its return on, the counters may be read. The caller must call wait, once; it waits
+// until every writer has ended and returns what Run would.
+func (w *Workload) Start(ctx context.Context, f *Fleet) (wait func() error, err error) {
 	w.committed = make([]atomic.Int64, len(f.Offices))
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wg sync.WaitGroup
-	for _, o := range f.Offices {
-		db, err := o.DB()
-		if err != nil {
-			return err
+	dbs := make([]*sql.DB, len(f.Offices))
+	for i, o := range f.Offices {
+		if dbs[i], err = o.DB(); err != nil {
+			return nil, err
 		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	var wg sync.WaitGroup
+	for at, o := range f.Offices {
+		db := dbs[at]
 		for i := range w.Writers {
 			wr := &writer{w: w, o: o, db: db, next: int64(o.Index+1)*1e12 + int64(i+1)*1e9, rnd: rand.New(rand.NewPCG(uint64(o.Index), uint64(i)))}
 			wg.Go(func() {
@@ -49,11 +61,15 @@ func (w *Workload) Run(ctx context.Context, f *Fleet) error {
 			})
 		}
 	}
-	wg.Wait()
-	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return nil
+	return func() error {
+		wg.Wait()
+		err := context.Cause(ctx)
+		cancel(nil)
+		if err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		return nil
+	}, nil
 }
 
 // mine bounds what a writer keeps alive of its own rows.
@@ -128,7 +144,7 @@ func (r *writer) change(ctx context.Context, tx *sql.Tx, ids []int64) ([]int64, 
 		r.next++
 		id := r.next
 		err := exec(`INSERT INTO orders VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9)`, id, string(r.o.Name), fmt.Sprintf("Kunde %d – ☕ o'%d", id, n),
-			fmt.Sprintf("%d.%02d", r.rnd.IntN(99999), r.rnd.IntN(100)), r.rnd.IntN(1000), n%2, nil,
+			fmt.Sprintf("%d.%02d", r.rnd.IntN(99999), r.rnd.IntN(100)), r.rnd.IntN(1000), n%2 == 1, nil,
 			fmt.Sprintf("2026-01-02 03:04:05.%06d", r.rnd.IntN(1e6)), fmt.Sprintf("2026-11-21 10:%02d:05.%06d", r.rnd.IntN(60), r.rnd.IntN(1e6)))
 		if err == nil {
 			err = exec(`INSERT INTO order_lines VALUES ($1,$2,$3,$4,$5)`, id, 1, fmt.Sprintf("sku-%d", r.rnd.IntN(50)), "12.345", []byte{0, 0xff, byte(n)})

@@ -94,7 +94,7 @@ func Open(dir string, o Options) (*Journal, error) {
 	}
 	j := &Journal{dir: dir, options: o, lock: held, grown: make(chan struct{})}
 	j.log, err = wal.Open(dir, wal.WithSegmentFiler(segment.NewFiler(dir, o.FS)), wal.WithSegmentSize(segmentBytes),
-		wal.WithCodec(codec{}), wal.WithLogger(hclog.NewNullLogger()))
+		wal.WithLogger(hclog.NewNullLogger()))
 	if err != nil {
 		return nil, errors.Join(j.broken(err), held.Close())
 	}
@@ -164,7 +164,7 @@ func (j *Journal) begins(index uint64) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.first, j.firstSeq = index, r.seq+1
-	if r.message != nil {
+	if len(r.message) > 0 {
 		j.firstSeq = r.prev + 1
 	}
 	j.before = r.total - min(r.total, uint64(len(r.message)+recordCost))

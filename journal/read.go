@@ -3,7 +3,6 @@ package journal
 import (
 	"errors"
 	"fmt"
-	"io"
 	"sort"
 
 	"github.com/hashicorp/raft"
@@ -28,24 +27,6 @@ type ReleasedError struct{ First uint64 }
 
 func (e *ReleasedError) Error() string {
 	return fmt.Sprintf("the journal no longer holds that; it begins at %d", e.First)
-}
-
-// codec keeps a record as it is: index and checksum are all that the log underneath needs to add.
-type codec struct{}
-
-// codecID is ours, beyond the range that raft-wal keeps for itself.
-const codecID = 1<<16 + 0xcdc
-
-func (codec) ID() uint64 { return codecID }
-
-func (codec) Encode(l *raft.Log, w io.Writer) error {
-	_, err := w.Write(l.Data)
-	return err
-}
-
-func (codec) Decode(b []byte, l *raft.Log) error {
-	l.Data = append([]byte(nil), b...) // b is a pooled buffer
-	return nil
 }
 
 // read gets one record.
@@ -105,7 +86,7 @@ func (j *Journal) Read(c Cursor, maxBytes int) ([]Entry, Cursor, error) {
 		if err != nil {
 			return nil, c, err
 		}
-		if r.message == nil {
+		if len(r.message) == 0 {
 			continue
 		}
 		bytes += len(r.message)

@@ -53,6 +53,7 @@ func (p *Peers) look(ctx context.Context, now time.Time) error {
 	var due []*member
 	for _, m := range p.members {
 		if m.halted != nil && !m.join && !now.Before(m.retryAt) {
+			m.ask = ask{limit: 1} // one message tells whether it is mended
 			due = append(due, m)
 		}
 	}

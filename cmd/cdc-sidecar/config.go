@@ -90,13 +90,18 @@ func readConfig(path string) ([]byte, error) {
 	return text, nil
 }
 
-// Rule is what the tables entries say of a table: of those that match, the last wins, key by key.
+// Rule is what the tables entries say of a table: of those that match, the last wins, key by key. A table of another
+// database of a MySQL server is left alone unless an entry names it: it may be another office's.
 func (c *Config) Rule(n schema.TableName) Rule {
 	own := n.Schema
 	if own == "" {
 		own = c.Database.DefaultSchema()
 	}
 	rule := Rule{Flow: FlowBoth, Conflict: Conflict{Policy: "latest"}}
+	elsewhere := c.Database.Scheme == "mysql" && n.Schema != ""
+	if elsewhere {
+		rule.Flow = FlowNone
+	}
 	for i := range c.Tables {
 		e := &c.Tables[i]
 		if !e.matches(own, n.Name) {
@@ -104,6 +109,8 @@ func (c *Config) Rule(n schema.TableName) Rule {
 		}
 		if e.Flow != "" {
 			rule.Flow = e.Flow
+		} else if elsewhere && rule.Flow == FlowNone {
+			rule.Flow = FlowBoth
 		}
 		if e.Conflict.Policy != "" {
 			rule.Conflict = e.Conflict
