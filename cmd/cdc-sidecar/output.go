@@ -21,6 +21,7 @@ const (
 	exitRuntime     = 1
 	exitConfig      = 2
 	exitEnvironment = 3
+	exitDiffer      = 4
 )
 
 // output is where a verb writes: data on Out, everything for people beside it on Err.
