@@ -19,12 +19,18 @@ const leastFree = 256 << 20
 
 // checkGroups are doctor's checks, in the order of the report. Each room checks what it needs itself.
 func checkGroups(c Config) []checkGroup {
-	return []checkGroup{
-		{name: "Configuration", run: func(context.Context) []schema.Finding { return checkConfig(c) }},
-		{name: "Database: capture", run: func(ctx context.Context) []schema.Finding { return checkCapture(ctx, c) }},
-		{name: "Database: apply", run: func(ctx context.Context) []schema.Finding { return checkApply(ctx, c) }},
+	groups := []checkGroup{{name: "Configuration", run: func(context.Context) []schema.Finding { return checkConfig(c) }}}
+	return append(append(groups, databaseChecks(c)...), []checkGroup{
 		{name: "Broker", run: func(ctx context.Context) []schema.Finding { return broker.Check(ctx, brokerConfig(c)) }},
 		{name: "Disk", run: func(context.Context) []schema.Finding { return checkDisk(c.Data, c.JournalBudget) }},
+	}...)
+}
+
+// databaseChecks are those that the running sidecar makes, too.
+func databaseChecks(c Config) []checkGroup {
+	return []checkGroup{
+		{name: "Database: capture", run: func(ctx context.Context) []schema.Finding { return checkCapture(ctx, c) }},
+		{name: "Database: apply", run: func(ctx context.Context) []schema.Finding { return checkApply(ctx, c) }},
 	}
 }
 

@@ -160,6 +160,7 @@ func (s *sidecar) session(ctx context.Context, up func()) error {
 	})
 	g.Go(func() error { return capture.Run(ctx, src, s.journal.Append, &s.state.capture) })
 	g.Go(func() error { return s.keeper.keep(ctx, admin.ReceiveCorridor, s.receive) })
+	g.Go(func() error { return s.examine(ctx) })
 	up()
 	s.state.readied(true)
 	defer s.state.readied(false)

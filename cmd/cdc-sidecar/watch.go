@@ -22,6 +22,7 @@ type watch struct {
 	mu        sync.Mutex
 	ready     bool
 	publisher *broker.Publisher
+	findings  []schema.Finding
 	last      admin.State
 	since     time.Time
 }
@@ -29,6 +30,12 @@ type watch struct {
 func (w *watch) readied(ready bool) {
 	w.mu.Lock()
 	w.ready = ready
+	w.mu.Unlock()
+}
+
+func (w *watch) found(f []schema.Finding) {
+	w.mu.Lock()
+	w.findings = f
 	w.mu.Unlock()
 }
 
@@ -162,7 +169,7 @@ func (s *sidecar) judge(out *admin.Status) {
 	w := &s.state
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out.Ready = w.ready
+	out.Ready, out.Findings = w.ready, w.findings
 	state := admin.Running
 	for _, c := range out.Corridors {
 		switch {
