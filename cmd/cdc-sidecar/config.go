@@ -98,23 +98,22 @@ func (c *Config) Rule(n schema.TableName) Rule {
 		own = c.Database.DefaultSchema()
 	}
 	rule := Rule{Flow: FlowBoth, Conflict: Conflict{Policy: "latest"}}
-	elsewhere := c.Database.Scheme == "mysql" && n.Schema != ""
-	if elsewhere {
-		rule.Flow = FlowNone
-	}
+	named := c.Database.Scheme != "mysql" || n.Schema == ""
 	for i := range c.Tables {
 		e := &c.Tables[i]
 		if !e.matches(own, n.Name) {
 			continue
 		}
+		named = true
 		if e.Flow != "" {
 			rule.Flow = e.Flow
-		} else if elsewhere && rule.Flow == FlowNone {
-			rule.Flow = FlowBoth
 		}
 		if e.Conflict.Policy != "" {
 			rule.Conflict = e.Conflict
 		}
+	}
+	if !named {
+		rule.Flow = FlowNone
 	}
 	return rule
 }
