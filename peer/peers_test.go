@@ -15,11 +15,10 @@ import (
 
 // chaos is what goes wrong in a run.
 type chaos struct {
-	breaks  float64 // chance of a broken session at each step
-	purges  int     // how many times a queue is purged
-	limit   int     // drop-head bound of every queue
-	pieces  int     // a transaction has up to so many
-	crashes bool    // an office loses what it has in memory
+	breaks float64 // chance of a broken session at each step
+	purges int     // how many times a queue is purged
+	limit  int     // drop-head bound of every queue
+	pieces int     // a transaction has up to so many
 }
 
 func TestEveryOfficeGetsEverythingOnce(t *testing.T) {

@@ -211,7 +211,6 @@ type outbox struct {
 	acks      map[schema.Office]schema.Position
 	published uint64
 	grown     chan struct{}
-	sealed    uint64
 }
 
 // capture appends one transaction of n pieces as the journal would.
@@ -452,6 +451,7 @@ func (d *database) Senders(context.Context) (map[schema.Office]schema.Position, 
 	}
 	return out, nil
 }
+
 func (w *world) dump(t *testing.T) {
 	for _, o := range w.offices {
 		s, c := o.peers.Status()

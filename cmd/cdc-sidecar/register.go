@@ -33,7 +33,7 @@ func (r register) Senders(ctx context.Context) (map[schema.Office]schema.Positio
 // Members reads all members of this head.
 func (r register) Members(ctx context.Context) ([]peer.Member, error) {
 	var out []peer.Member
-	err := r.with(ctx, func(db *sql.DB) error {
+	err := r.with(func(db *sql.DB) error {
 		rows, err := db.QueryContext(ctx, r.bind(`SELECT member, engine, epoch, reported_epoch, reported_seq, state, heard FROM cdc_sidecar.offices WHERE office = ?`), r.db.name)
 		if err != nil {
 			return err
@@ -63,7 +63,7 @@ func (r register) Save(ctx context.Context, m peer.Member) error {
 	if m.Expired {
 		state = memberExpired
 	}
-	err := r.with(ctx, func(db *sql.DB) error {
+	err := r.with(func(db *sql.DB) error {
 		set := []any{m.Engine, int64(m.Epoch), int64(m.Reported.Epoch), int64(m.Reported.Seq), state, m.Heard.UnixMicro(), r.db.name, m.Office}
 		res, err := db.ExecContext(ctx, r.bind(`UPDATE cdc_sidecar.offices SET engine = ?, epoch = ?, reported_epoch = ?, reported_seq = ?, state = ?, heard = ? WHERE office = ? AND member = ?`), set...)
 		if err != nil {
@@ -83,7 +83,7 @@ func (r register) Save(ctx context.Context, m peer.Member) error {
 
 // Remove deletes one member.
 func (r register) Remove(ctx context.Context, name schema.Office) error {
-	err := r.with(ctx, func(db *sql.DB) error {
+	err := r.with(func(db *sql.DB) error {
 		_, err := db.ExecContext(ctx, r.bind(`DELETE FROM cdc_sidecar.offices WHERE office = ? AND member = ?`), r.db.name, name)
 		return err
 	})
@@ -93,7 +93,7 @@ func (r register) Remove(ctx context.Context, name schema.Office) error {
 	return nil
 }
 
-func (r register) with(ctx context.Context, f func(*sql.DB) error) error {
+func (r register) with(f func(*sql.DB) error) error {
 	db, err := r.db.sql()
 	if err != nil {
 		return err
