@@ -135,8 +135,10 @@ func gaps(t *testing.T, f *fleet.Fleet) uint64 {
 
 // RabbitMQ and each database killed or stopped and started again, on servers of their own.
 func TestRestartedServers(t *testing.T) {
-	set := servers.ForTest(t, servers.Spec{Postgres: 2, MariaDB: 1, RabbitMQ: 1, PostgresSettings: []string{"fsync=on"},
-		MariaDBOptions: []string{"--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1"}})
+	set := servers.ForTest(t, servers.Spec{
+		Postgres: 2, MariaDB: 1, RabbitMQ: 1, PostgresSettings: []string{"fsync=on"},
+		MariaDBOptions: []string{"--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1"},
+	})
 	f := company(t, set, binary(t, "CDC_RACE_BINARY"), three(set)...)
 	w := &fleet.Workload{Writers: 4, Pause: 5 * time.Millisecond, Tolerate: true}
 	chaos(t, f, w, func(ctx context.Context) {

@@ -137,8 +137,10 @@ func (j *Journal) load() error {
 		}
 	}
 	if r.office != j.options.Office {
-		return &schema.BrokenError{What: fmt.Sprintf("the journal in %s belongs to office %s, not %s", j.dir, r.office, j.options.Office),
-			Remedy: "name the right folder (data:) or the right office"}
+		return &schema.BrokenError{
+			What:   fmt.Sprintf("the journal in %s belongs to office %s, not %s", j.dir, r.office, j.options.Office),
+			Remedy: "name the right folder (data:) or the right office",
+		}
 	}
 	j.index, j.closedAt, j.closed = at, at, r.head
 	j.pack = packer{head: r.head, now: j.options.Now}
@@ -281,6 +283,8 @@ func (j *Journal) Close() error {
 }
 
 func (j *Journal) broken(cause error) error {
-	return &schema.BrokenError{What: "the journal in " + j.dir + " is damaged", Cause: cause,
-		Remedy: "restore the volume; or empty the folder and let the office join anew (its unsent changes are in its database)"}
+	return &schema.BrokenError{
+		What: "the journal in " + j.dir + " is damaged", Cause: cause,
+		Remedy: "restore the volume; or empty the folder and let the office join anew (its unsent changes are in its database)",
+	}
 }

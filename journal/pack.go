@@ -226,8 +226,10 @@ func (p *packer) message(txs []schema.Transaction, closed bool) error {
 	}
 	p.body = schema.AppendBatch(p.body[:0], txs)
 	if len(p.body) > schema.MaxBody {
-		return &schema.RejectedError{Table: txs[0].Changes[0].Table.TableName, At: txs[0].Pos,
-			Cause: fmt.Errorf("a change of %d MiB; at most %d are shipped", len(p.body)>>20, schema.MaxBody>>20)}
+		return &schema.RejectedError{
+			Table: txs[0].Changes[0].Table.TableName, At: txs[0].Pos,
+			Cause: fmt.Errorf("a change of %d MiB; at most %d are shipped", len(p.body)>>20, schema.MaxBody>>20),
+		}
 	}
 	body, codec, err := schema.Pack(p.body)
 	if err != nil {
