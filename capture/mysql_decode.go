@@ -40,7 +40,8 @@ type mysqlGroup struct {
 	open  bool
 	gtid  mysqlGTID
 	begun bool   // rows may come, until it commits; else the next statement is all of it
-	xa    string // of an XA transaction, its identifier as the log writes it
+	xa    bool   // it is an XA transaction that is prepared
+	xid   string // whose identifier, as the log writes it, this is; known at its end
 	row   bool   // a row of a captured table came
 }
 
@@ -52,8 +53,9 @@ const (
 )
 
 const (
-	// What the library has no names for.
+	// What the library has no names for, or no good ones.
 	mariadbStandalone = 1
+	mariadbPrepared   = 64 // what begins is an XA transaction that is prepared
 
 	eventChecksum = 4
 )
@@ -72,7 +74,7 @@ func (d *mysqlDecoder) event(ev *replication.BinlogEvent) error {
 	case *replication.RowsEvent:
 		return d.rowsEvent(ev.Header.EventType, d.body(ev))
 	case *replication.MariadbGTIDEvent:
-		return d.begin(mysqlGTID{domain: e.GTID}, e.Flags&mariadbStandalone == 0, time.Unix(int64(ev.Header.Timestamp), 0))
+		return d.mariadbGTID(ev.Header, e)
 	case *replication.GTIDEvent:
 		return d.mysqlGTID(ev.Header, e)
 	case *replication.GtidTaggedLogEvent:
@@ -88,7 +90,7 @@ func (d *mysqlDecoder) event(ev *replication.BinlogEvent) error {
 	case *replication.FormatDescriptionEvent:
 		return d.format(ev, e)
 	case *replication.GenericEvent:
-		return d.generic(ev.Header)
+		return d.generic(ev.Header, e.Data)
 	default: // rotation, heartbeats, lists of transactions, a statement's text beside its rows, parts of a statement's text
 		return nil
 	}
@@ -124,14 +126,14 @@ func (d *mysqlDecoder) gtidText() string {
 }
 
 // generic is an event that the library does not take apart.
-func (d *mysqlDecoder) generic(h *replication.EventHeader) error {
+func (d *mysqlDecoder) generic(h *replication.EventHeader, data []byte) error {
 	switch h.EventType {
 	case replication.STOP_EVENT, replication.RAND_EVENT, replication.USER_VAR_EVENT, replication.IGNORABLE_EVENT,
 		replication.APPEND_BLOCK_EVENT, replication.DELETE_FILE_EVENT, replication.TRANSACTION_CONTEXT_EVENT,
 		replication.VIEW_CHANGE_EVENT, replication.MARIADB_START_ENCRYPTION_EVENT:
 		return nil
 	case replication.XA_PREPARE_LOG_EVENT:
-		return d.prepared()
+		return d.prepared(len(data) > 0 && data[0] != 0)
 	case replication.INCIDENT_EVENT:
 		return brokenMySQL("let the office join again",
 			"the server lost changes on the way to its binlog (INCIDENT event behind %s)", d.position)
@@ -140,6 +142,12 @@ func (d *mysqlDecoder) generic(h *replication.EventHeader) error {
 		return nil
 	}
 	return brokenMySQL("upgrade cdc-sidecar", "the binlog has an event that this program does not know (type %d, behind %s)", byte(h.EventType), d.position)
+}
+
+func (d *mysqlDecoder) mariadbGTID(h *replication.EventHeader, e *replication.MariadbGTIDEvent) error {
+	err := d.begin(mysqlGTID{domain: e.GTID}, e.Flags&mariadbStandalone == 0, time.Unix(int64(h.Timestamp), 0))
+	d.group.xa = e.Flags&mariadbPrepared != 0
+	return err
 }
 
 func (d *mysqlDecoder) mysqlGTID(h *replication.EventHeader, e *replication.GTIDEvent) error {
@@ -310,9 +318,10 @@ func (d *mysqlDecoder) xa(s mysqlStatement, query string) error {
 	}
 	switch verb {
 	case "START", "BEGIN":
-		d.group.begun, d.group.xa = true, id
+		d.group.begun, d.group.xa = true, true
 		return nil
 	case "END":
+		d.group.xid = id
 		return nil
 	}
 	if !d.xas[id] && verb != "ROLLBACK" {
@@ -327,15 +336,18 @@ func (d *mysqlDecoder) xaError(what string) error {
 		"XA: %s (%s)", what, d.gtidText())
 }
 
-// prepared ends an XA transaction's rows.
-func (d *mysqlDecoder) prepared() error {
+// prepared ends an XA transaction's rows. With onePhase it has happened, else that is still to come.
+func (d *mysqlDecoder) prepared(onePhase bool) error {
+	if onePhase {
+		return d.commit()
+	}
 	if len(d.xas) >= maxXAs {
 		return d.xaError("too many are prepared and not ended")
 	}
 	if d.xas == nil {
 		d.xas = map[string]bool{}
 	}
-	d.xas[d.group.xa] = true
+	d.xas[d.group.xid] = true
 	return d.commit()
 }
 
@@ -404,11 +416,11 @@ func (d *mysqlDecoder) rowsEvent(kind replication.EventType, data []byte) error 
 	if !d.group.open {
 		return brokenMySQL("upgrade cdc-sidecar", "the binlog has rows outside of a transaction (behind %s)", d.position)
 	}
+	if t.captured && d.group.xa {
+		return d.xaError("it wrote to table " + t.table.String())
+	}
 	if t.progress == nil && (t.ownSchema == schema.OwnSchema || !d.wants() || !t.captured) {
 		return nil
-	}
-	if t.captured && d.group.xa != "" {
-		return d.xaError("it wrote to table " + t.table.String())
 	}
 	op, err := d.rows.begin(t, kind, &r)
 	if err != nil {

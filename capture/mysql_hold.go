@@ -17,11 +17,13 @@ func (c MySQLConfig) Hold(ctx context.Context) (release func(), lost <-chan stru
 		return nil, nil, err
 	}
 	conn, err := db.Conn(ctx)
-	if err == nil {
-		err = c.lock(ctx, conn)
-	}
 	if err != nil {
 		_ = db.Close()
+		return nil, nil, c.refused("take the office's lock", err)
+	}
+	closeBoth := func() { _, _ = conn.Close(), db.Close() } // a connection that is lent out outlives the door
+	if err := c.lock(ctx, conn); err != nil {
+		closeBoth()
 		return nil, nil, err
 	}
 	holding, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -32,8 +34,7 @@ func (c MySQLConfig) Hold(ctx context.Context) (release func(), lost <-chan stru
 		if holding.Err() == nil {
 			close(gone)
 		}
-		_ = conn.Close()
-		_ = db.Close()
+		closeBoth()
 	}()
 	return func() { cancel(); <-ended }, gone, nil
 }

@@ -74,6 +74,25 @@ func (j *mysqlJSON) reader(lengthBytes int) mysqlReader {
 		if !ok {
 			return dst, fmt.Errorf("binary JSON of %d bytes gives no text", len(document))
 		}
-		return append(dst, text...), nil
+		return appendSpaced(dst, text), nil
 	}
+}
+
+// appendSpaced puts a space behind each colon and comma, as MySQL itself does and the library does not.
+func appendSpaced(dst []byte, text string) []byte {
+	inString := false
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		dst = append(dst, c)
+		switch {
+		case inString && c == '\\' && i+1 < len(text):
+			i++
+			dst = append(dst, text[i])
+		case c == '"':
+			inString = !inString
+		case !inString && (c == ':' || c == ','):
+			dst = append(dst, ' ')
+		}
+	}
+	return dst
 }

@@ -156,8 +156,8 @@ func TestScenariosOracle(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			s := readScenario(t, file)
-			if strings.Contains(s.sql, " uuid") {
-				t.Skip("MySQL has no uuid")
+			if strings.Contains(s.sql, " uuid") || strings.Contains(s.sql, " json") {
+				t.Skip("MySQL has no uuid, and keeps no JSON as it was written")
 			}
 			got := s.run(t, "mariadb", mysqlScenario{onMySQL(t, server)})
 			if diff := cmp.Diff(s.events, got); diff != "" {

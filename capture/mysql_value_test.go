@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"database/sql"
 	"fmt"
 	"math"
 	"slices"
@@ -125,6 +126,36 @@ func testMySQLDefinition(t *testing.T, server servers.Database) {
 		}
 		return true
 	})
+}
+
+// TestMySQLJSON compares with the server's own text.
+func TestMySQLJSON(t *testing.T) {
+	o := onMySQL(t, oracle(t), "CREATE TABLE t (id int AUTO_INCREMENT PRIMARY KEY, j json)")
+	src := o.open()
+	for _, v := range []string{
+		`'{"b": 1, "a": [true, null, "ü:,{\\"\\\\"], "": {}}'`, `'[]'`, `'"text"'`, `'null'`, `'-9223372036854775808'`, `'18446744073709551615'`, `'1.5'`, `'0.1'`, `'1.0'`,
+		`'"\\u0000\\n€🙂"'`, `JSON_OBJECT('k', CAST('2024-01-02 03:04:05.678' AS DATETIME(3)), 'd', CAST('2024-01-02' AS DATE), 't', CAST('-01:02:03' AS TIME), 'n', CAST('12345678901234567890.123456789' AS DECIMAL(40,9)))`,
+		`JSON_OBJECT('long', repeat('x', 70000), 'more', JSON_ARRAY(1, -1, 70000, -70000, 5000000000))`, `NULL`,
+	} {
+		o.exec("INSERT INTO t (j) VALUES (" + v + ")")
+	}
+	o.exec("UPDATE t SET j = JSON_SET(j, '$.b', 2) WHERE id = 1")
+	o.end()
+	rows := map[string]string{}
+	for _, tx := range loud(readUntil(t, src)) {
+		rows[tx.Changes[0].After[0].Text()] = tx.Changes[0].After[1].String()
+	}
+	for id, got := range rows {
+		var want sql.NullString
+		o.scan("SELECT CAST(j AS CHAR) FROM t WHERE id = "+id, &want)
+		text := schema.NullValue()
+		if want.Valid {
+			text = schema.Of(want.String)
+		}
+		if got != text.String() {
+			t.Errorf("row %s: got %.300s, want %.300s", id, got, text)
+		}
+	}
 }
 
 // TestMySQLReaders reads back what the formats' own definition writes.
