@@ -108,6 +108,9 @@ func (m *Message) check() error {
 	if m.Kind != MessageControl && (m.Prev >= m.Seq || m.Epoch == 0) {
 		return fmt.Errorf("%w: %s sends a chain %d → %d", ErrNotOurs, m.Sender, m.Prev, m.Seq)
 	}
+	if m.Kind != MessageControl && len(m.Body) == 0 { // its end was cut off: the body comes last
+		return fmt.Errorf("%w: message %d of %s has no body", ErrNotOurs, m.Seq, m.Sender)
+	}
 	return nil
 }
 
