@@ -184,30 +184,18 @@ func (s *mysqlSetup) replicas(ctx context.Context, taken map[uint32]string) erro
 	if s.engine == schema.MariaDB {
 		query = "SHOW SLAVE HOSTS"
 	}
-	rows, err := s.db.QueryContext(ctx, query)
+	replicas, err := s.table(ctx, query)
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	columns, err := rows.Columns()
-	if err != nil {
-		return err
-	}
-	values := make([]any, len(columns))
-	for i := range values {
-		values[i] = new(sql.RawBytes)
-	}
-	for rows.Next() {
-		if err := rows.Scan(values...); err != nil {
-			return err
-		}
-		id, err := strconv.ParseUint(string(*values[0].(*sql.RawBytes)), 10, 32)
+	for _, r := range replicas {
+		id, err := strconv.ParseUint(r[0], 10, 32)
 		if err != nil {
 			return err
 		}
-		taken[uint32(id)] = string(*values[1].(*sql.RawBytes))
+		taken[uint32(id)] = r[1]
 	}
-	return rows.Err()
+	return nil
 }
 
 // Read returns what has arrived: at least one transaction, part or position, at most about partBytes.

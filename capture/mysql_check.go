@@ -68,22 +68,13 @@ func (s *mysqlSetup) checkSettings(ctx context.Context, variables map[string]str
 // checkFilters looks for databases that are kept out of the binlog. Only this statement tells, and only to some users.
 func (s *mysqlSetup) checkFilters(ctx context.Context) []schema.Finding {
 	for _, query := range []string{"SHOW MASTER STATUS", "SHOW BINARY LOG STATUS"} {
-		rows, err := s.db.QueryContext(ctx, query)
-		if err != nil {
+		status, err := s.table(ctx, query)
+		if err != nil || len(status) == 0 || len(status[0]) < 4 || status[0][2]+status[0][3] == "" {
 			continue
-		}
-		var file, place, do, ignore string
-		more := []any{&file, &place, &do, &ignore, new(any)}
-		columns, err := rows.Columns()
-		if err == nil && rows.Next() {
-			err = rows.Scan(more[:min(len(columns), len(more))]...)
-		}
-		if closed := rows.Close(); err != nil || closed != nil || rows.Err() != nil || do+ignore == "" {
-			return nil
 		}
 		return []schema.Finding{{
 			Check: "db.binlog_filter", Severity: schema.Failure,
-			Message: fmt.Sprintf("the binlog leaves databases out (binlog_do_db=%s, binlog_ignore_db=%s)", do, ignore),
+			Message: fmt.Sprintf("the binlog leaves databases out (binlog_do_db=%s, binlog_ignore_db=%s)", status[0][2], status[0][3]),
 			Cause:   "their changes would be lost without a word", Fix: "remove binlog_do_db and binlog_ignore_db from [mysqld], then restart the server",
 		}}
 	}
@@ -162,26 +153,21 @@ func (s *mysqlSetup) checkTables(ctx context.Context, _ map[string]string) ([]sc
 
 // checkCascades warns of foreign keys whose own writes the binlog does not have: of MariaDB, and of MySQL before 9.6.
 func (s *mysqlSetup) checkCascades(ctx context.Context, _ map[string]string) ([]schema.Finding, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS
+	keys, err := s.table(ctx, `SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS
 		WHERE (DELETE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT') OR UPDATE_RULE IN ('CASCADE', 'SET NULL', 'SET DEFAULT')) ORDER BY 1, 2, 3`)
 	if err != nil {
 		return nil, s.config.refused("read the foreign keys", err)
 	}
-	defer rows.Close()
 	var findings []schema.Finding
-	for rows.Next() {
-		var own, table, key string
-		if err := rows.Scan(&own, &table, &key); err != nil {
-			return findings, fmt.Errorf("read the foreign keys: %w", err)
-		}
-		if s.config.sends(catalog.MySQLName(own, table, s.config.DSN.DefaultSchema())) {
+	for _, k := range keys {
+		if s.config.sends(catalog.MySQLName(k[0], k[1], s.config.DSN.DefaultSchema())) {
 			findings = append(findings, schema.Finding{
 				Check: "table.cascade", Severity: schema.Warning,
-				Message: fmt.Sprintf("foreign key %s of table %s.%s cascades", key, catalog.QuoteMySQL(own), catalog.QuoteMySQL(table)),
+				Message: fmt.Sprintf("foreign key %s of table %s.%s cascades", k[2], catalog.QuoteMySQL(k[0]), catalog.QuoteMySQL(k[1])),
 				Cause:   "the binlog does not have what the server does to child rows by itself (MySQL from 9.6 on has it): the other offices need the same foreign key",
 				Fix:     "have the same foreign key, with the same rules, at every office",
 			})
 		}
 	}
-	return findings, rows.Err()
+	return findings, nil
 }

@@ -157,69 +157,71 @@ func progressSQL(office, origin string, epoch, seq int) string {
 		VALUES ('%s', '%s', %d, %d, 17, 4, 1700000000123456) ON DUPLICATE KEY UPDATE epoch = VALUES(epoch), seq = VALUES(seq)`, office, origin, epoch, seq)
 }
 
-// TestMySQLApplies: who made a transaction is told by its first row.
-func TestMySQLApplies(t *testing.T) {
-	run := func(role schema.Role) (*mysqlOffice, []schema.Transaction) {
-		o := newMariaDBOffice(t, "CREATE TABLE t (id int PRIMARY KEY, a int)")
-		o.Role = role
-		src := o.open()
-		own := string(o.Office)
-		o.exec("INSERT INTO t VALUES (1, 0)",
-			"BEGIN; "+progressSQL(own, "other", 9, 3)+"; INSERT INTO t VALUES (2, 0); "+progressSQL(own, "other", 9, 4)+"; "+progressSQL(own, "third", 8, 1)+"; UPDATE t SET a = 1 WHERE id = 2; COMMIT",
-			"BEGIN; "+progressSQL("of-"+own, "other", 9, 5)+"; INSERT INTO t VALUES (3, 0); COMMIT",
-			"BEGIN; "+progressSQL(own, "other", 9, 0)+"; COMMIT",
-			"DELETE FROM cdc_sidecar.progress WHERE office = '"+own+"'",
-			"INSERT INTO t VALUES (4, 0)")
-		o.end()
-		return o, readUntil(t, src)
+// mysqlApplies makes a transaction of each kind and returns what capture makes of them.
+func mysqlApplies(t *testing.T, role schema.Role) (*mysqlOffice, []schema.Transaction) {
+	o := newMariaDBOffice(t, "CREATE TABLE t (id int PRIMARY KEY, a int)")
+	o.Role = role
+	src := o.open()
+	own := string(o.Office)
+	o.exec("INSERT INTO t VALUES (1, 0)",
+		"BEGIN; "+progressSQL(own, "other", 9, 3)+"; INSERT INTO t VALUES (2, 0); "+progressSQL(own, "other", 9, 4)+"; "+progressSQL(own, "third", 8, 1)+"; UPDATE t SET a = 1 WHERE id = 2; COMMIT",
+		"BEGIN; "+progressSQL("of-"+own, "other", 9, 5)+"; INSERT INTO t VALUES (3, 0); COMMIT",
+		"BEGIN; "+progressSQL(own, "other", 9, 0)+"; COMMIT",
+		"DELETE FROM cdc_sidecar.progress WHERE office = '"+own+"'",
+		"INSERT INTO t VALUES (4, 0)")
+	o.end()
+	return o, readUntil(t, src)
+}
+
+// TestMySQLAppliesAtHead: who made a transaction is told by its first row, and the head sends it on.
+func TestMySQLAppliesAtHead(t *testing.T) {
+	o, txs := mysqlApplies(t, schema.Head)
+	got := loud(txs)
+	want := []struct {
+		origin schema.Office
+		pos    schema.Position
+		keys   string
+		source bool
+	}{
+		{o.Office, schema.Position{}, "id=1", true},
+		{"other", schema.Position{Epoch: 9, Seq: 3}, "id=2", false},
+		{"other", schema.Position{Epoch: 9, Seq: 4}, "", false},
+		{"third", schema.Position{Epoch: 8, Seq: 1}, "id=2", true},
+		{o.Office, schema.Position{}, "id=4", true},
 	}
-	t.Run("head", func(t *testing.T) {
-		o, txs := run(schema.Head)
-		got := loud(txs)
-		want := []struct {
-			origin schema.Office
-			pos    schema.Position
-			keys   string
-			source bool
-		}{
-			{o.Office, schema.Position{}, "id=1", true},
-			{"other", schema.Position{Epoch: 9, Seq: 3}, "id=2", false},
-			{"other", schema.Position{Epoch: 9, Seq: 4}, "", false},
-			{"third", schema.Position{Epoch: 8, Seq: 1}, "id=2", true},
-			{o.Office, schema.Position{}, "id=4", true},
+	if len(got) != len(want) {
+		t.Fatalf("got\n%s", describe(got))
+	}
+	for i, w := range want {
+		tx := got[i]
+		keys := ""
+		for j := range tx.Changes {
+			keys += tx.Changes[j].KeyString()
 		}
-		if len(got) != len(want) {
-			t.Fatalf("got\n%s", describe(got))
+		if tx.Origin != w.origin || tx.OriginPos != w.pos || keys != w.keys || (tx.Source != "") != w.source || !tx.Last || tx.Part != 0 {
+			t.Errorf("transaction %d: %s", i, describe(got[i:i+1]))
 		}
-		for i, w := range want {
-			tx := got[i]
-			keys := ""
-			for j := range tx.Changes {
-				keys += tx.Changes[j].KeyString()
-			}
-			if tx.Origin != w.origin || tx.OriginPos != w.pos || keys != w.keys || (tx.Source != "") != w.source || !tx.Last || tx.Part != 0 {
-				t.Errorf("transaction %d: %s", i, describe(got[i:i+1]))
-			}
-			if forwarded := tx.Origin != o.Office; forwarded && (tx.Stamp != schema.Stamp{Millis: 17, Counter: 4} || !tx.Commit.Equal(time.UnixMicro(1700000000123456))) {
-				t.Errorf("transaction %d: stamp %v, commit %v", i, tx.Stamp, tx.Commit)
-			}
+		if forwarded := tx.Origin != o.Office; forwarded && (tx.Stamp != schema.Stamp{Millis: 17, Counter: 4} || !tx.Commit.Equal(time.UnixMicro(1700000000123456))) {
+			t.Errorf("transaction %d: stamp %v, commit %v", i, tx.Stamp, tx.Commit)
 		}
-	})
-	t.Run("branch", func(t *testing.T) {
-		_, txs := run(schema.Branch)
-		if got := loud(txs); len(got) != 2 || got[0].Changes[0].KeyString() != "id=1" || got[1].Changes[0].KeyString() != "id=4" {
-			t.Errorf("got\n%s", describe(got))
+	}
+}
+
+// TestMySQLAppliesAtBranch: a branch sends no apply, and remembers how far it has seen the head.
+func TestMySQLAppliesAtBranch(t *testing.T) {
+	_, txs := mysqlApplies(t, schema.Branch)
+	if got := loud(txs); len(got) != 2 || got[0].Changes[0].KeyString() != "id=1" || got[1].Changes[0].KeyString() != "id=4" {
+		t.Errorf("got\n%s", describe(got))
+	}
+	var seen []schema.Position
+	for i := range txs {
+		if !txs[i].Seen.IsZero() {
+			seen = append(seen, txs[i].Seen)
 		}
-		var seen []schema.Position
-		for i := range txs {
-			if !txs[i].Seen.IsZero() {
-				seen = append(seen, txs[i].Seen)
-			}
-		}
-		if len(seen) != 1 || seen[0] != (schema.Position{Epoch: 8, Seq: 1}) {
-			t.Errorf("seen %v", seen)
-		}
-	})
+	}
+	if len(seen) != 1 || seen[0] != (schema.Position{Epoch: 8, Seq: 1}) {
+		t.Errorf("seen %v", seen)
+	}
 }
 
 // TestMySQLCompressed: compressed binlogs give the same.
@@ -262,27 +264,20 @@ func TestMySQLPurged(t *testing.T) {
 	testPurged(t, onMySQL(t, set.MariaDB[0]), "SHOW MASTER STATUS")
 }
 
-func testPurged(t *testing.T, o *mysqlOffice, status string) {
+func testPurged(t *testing.T, o *mysqlOffice, statusQuery string) {
 	o.exec("CREATE TABLE t (id int PRIMARY KEY)")
 	src := o.open()
 	o.exec("INSERT INTO t VALUES (1)")
 	readOne(t, src)
-	_ = src.Close(t.Context())
+	src.syncer.Close()
 	o.exec("INSERT INTO t VALUES (2)", "FLUSH BINARY LOGS", "INSERT INTO t VALUES (3)", "FLUSH BINARY LOGS")
-	var file string
-	rows, err := o.conn.QueryContext(t.Context(), status)
+	setup := mysqlSetup{config: o.MySQLConfig, db: src.db}
+	status, err := setup.table(t.Context(), statusQuery)
 	if err != nil {
 		t.Fatal(err)
 	}
-	columns, _ := rows.Columns()
-	into := []any{&file}
-	for range columns[1:] {
-		into = append(into, new(any))
-	}
-	if !rows.Next() || rows.Scan(into...) != nil || rows.Close() != nil {
-		t.Fatal("no binlog")
-	}
-	o.purge(file)
+	o.purge(&setup, status[0][0])
+	_ = src.Close(t.Context())
 	again, err := OpenMySQL(t.Context(), o.MySQLConfig, o.start)
 	if err == nil {
 		_, err = readToError(t, again)
@@ -296,7 +291,7 @@ func testPurged(t *testing.T, o *mysqlOffice, status string) {
 
 // purge deletes the binlog in front of a file. The server keeps what a reader that has just left might still want, so it
 // may take a while.
-func (o *mysqlOffice) purge(file string) {
+func (o *mysqlOffice) purge(setup *mysqlSetup, file string) {
 	o.t.Helper()
 	ctx, cancel := context.WithTimeout(o.t.Context(), stuck)
 	defer cancel()
@@ -304,23 +299,17 @@ func (o *mysqlOffice) purge(file string) {
 	defer tick.Stop()
 	for {
 		o.exec("PURGE BINARY LOGS TO '" + file + "'")
-		var first string
-		var size, more any
-		rows, err := o.conn.QueryContext(ctx, "SHOW BINARY LOGS")
+		logs, err := setup.table(ctx, "SHOW BINARY LOGS")
 		if err != nil {
 			o.t.Fatal(err)
 		}
-		columns, _ := rows.Columns()
-		if !rows.Next() || rows.Scan([]any{&first, &size, &more}[:len(columns)]...) != nil || rows.Close() != nil {
-			o.t.Fatal("no binlogs")
-		}
-		if first == file {
+		if logs[0][0] == file {
 			return
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			o.t.Fatalf("the server keeps %s", first)
+			o.t.Fatalf("the server keeps %s", logs[0][0])
 		}
 	}
 }

@@ -87,21 +87,16 @@ func (s *mysqlSetup) replica(ctx context.Context, variables map[string]string) e
 }
 
 func (s *mysqlSetup) variables(ctx context.Context) (map[string]string, error) {
-	rows, err := s.db.QueryContext(ctx, `SHOW GLOBAL VARIABLES WHERE Variable_name LIKE '%log%' OR Variable_name LIKE 'gtid%'
-		OR Variable_name IN ('server_id', 'version', 'innodb_flush_log_at_trx_commit', 'read_only')`)
+	all, err := s.table(ctx, `SHOW GLOBAL VARIABLES WHERE Variable_name LIKE '%log%' OR Variable_name LIKE 'gtid%'
+		OR Variable_name IN ('version', 'innodb_flush_log_at_trx_commit')`)
 	if err != nil {
 		return nil, s.config.refused("read the server's settings", err)
 	}
-	defer rows.Close()
 	variables := map[string]string{}
-	for rows.Next() {
-		var name, value string
-		if err := rows.Scan(&name, &value); err != nil {
-			return nil, fmt.Errorf("read the server's settings: %w", err)
-		}
-		variables[strings.ToLower(name)] = value
+	for _, v := range all {
+		variables[strings.ToLower(v[0])] = v[1]
 	}
-	return variables, rows.Err()
+	return variables, nil
 }
 
 func or(a, b string) string {

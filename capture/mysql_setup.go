@@ -247,19 +247,43 @@ func (s *mysqlSetup) plan(ctx context.Context) ([]string, error) {
 // missing are the names of those of our tables that are not there.
 func (s *mysqlSetup) missing(ctx context.Context) (map[string]bool, error) {
 	missing := map[string]bool{schema.ProgressTable: true, schema.JournalTable: true, schema.OfficesTable: true}
-	rows, err := s.db.QueryContext(ctx, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '"+schema.OwnSchema+"'")
+	tables, err := s.table(ctx, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '"+schema.OwnSchema+"'")
 	if err != nil {
 		return nil, s.config.refused("look for our tables", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return nil, fmt.Errorf("look for our tables: %w", err)
-		}
-		delete(missing, name)
+	for _, t := range tables {
+		delete(missing, t[0])
 	}
-	return missing, rows.Err()
+	return missing, nil
+}
+
+// table reads what a statement gives, all of it as text: the columns of SHOW differ from version to version.
+func (s *mysqlSetup) table(ctx context.Context, query string) ([][]string, error) {
+	rows, err := s.db.QueryContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	var all [][]string
+	for rows.Next() {
+		raw, into := make([]sql.RawBytes, len(columns)), make([]any, len(columns))
+		for i := range raw {
+			into[i] = &raw[i]
+		}
+		if err := rows.Scan(into...); err != nil {
+			return nil, err
+		}
+		row := make([]string, len(columns))
+		for i := range raw {
+			row[i] = string(raw[i])
+		}
+		all = append(all, row)
+	}
+	return all, rows.Err()
 }
 
 func (s *mysqlSetup) execute(ctx context.Context, statements []string) error {

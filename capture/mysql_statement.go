@@ -116,16 +116,15 @@ func (s mysqlStatement) keyword() string {
 	return strings.ToUpper(s.words[0].text)
 }
 
-// name reads a table's name, with its schema or without. next is the word behind it.
-func (s mysqlStatement) name(at int, defaultSchema string) (name schema.TableName, next int) {
-	if at >= len(s.words) {
-		return name, at
+// name reads a table's name, with its schema or without.
+func (s mysqlStatement) name(at int, defaultSchema string) schema.TableName {
+	switch {
+	case at >= len(s.words):
+		return schema.TableName{}
+	case at+2 < len(s.words) && s.is(at+1, "."):
+		return schema.TableName{Schema: s.words[at].text, Name: s.words[at+2].text}
 	}
-	name = schema.TableName{Schema: defaultSchema, Name: s.words[at].text}
-	if at+2 < len(s.words) && s.is(at+1, ".") {
-		return schema.TableName{Schema: name.Name, Name: s.words[at+2].text}, at + 3
-	}
-	return name, at + 1
+	return schema.TableName{Schema: defaultSchema, Name: s.words[at].text}
 }
 
 // truncated is the table of a TRUNCATE TABLE.
@@ -137,7 +136,7 @@ func (s mysqlStatement) truncated(defaultSchema string) (schema.TableName, bool)
 	if s.is(at, "TABLE") && len(s.words) > 2 {
 		at++
 	}
-	name, _ := s.name(at, defaultSchema)
+	name := s.name(at, defaultSchema)
 	return name, name.Name != ""
 }
 
@@ -187,8 +186,7 @@ func (s mysqlStatement) mayTouch(defaultSchema string, captured func(ownSchema s
 		for s.is(at, "LOW_PRIORITY") || s.is(at, "HIGH_PRIORITY") || s.is(at, "DELAYED") || s.is(at, "IGNORE") || s.is(at, "INTO") {
 			at++
 		}
-		name, _ := s.name(at, defaultSchema)
-		return captured(name.Schema)
+		return captured(s.name(at, defaultSchema).Schema)
 	}
 	if captured(defaultSchema) || len(s.words) == maxStatementWords {
 		return true

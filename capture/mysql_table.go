@@ -22,12 +22,6 @@ type mysqlTable struct {
 	readers            []mysqlReader // by column
 }
 
-// System types that the library has no names for.
-const (
-	mariadbBlobCompressed    = 140
-	mariadbVarcharCompressed = 141
-)
-
 // mysqlTableReader makes definitions of table maps. What a table map says, it says for its own moment in the log; what it
 // leaves out (JSON in MariaDB, uuid, generated columns, the type's own name) comes from the catalog as it is now, and is
 // believed only where both agree on names and types.

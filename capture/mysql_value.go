@@ -2,7 +2,6 @@ package capture
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -381,5 +380,3 @@ func readMariaDBInet6(dst []byte, r *mysqlBytes) ([]byte, error) {
 	}
 	return netip.AddrFrom16(b).AppendTo(dst), nil
 }
-
-var errShortRow = errors.New("the row ends before its columns do")

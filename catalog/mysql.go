@@ -52,7 +52,10 @@ func readMySQL(ctx context.Context, r *mysqlReader, defaultSchema string) ([]Tab
 		what string
 		do   func(context.Context) error
 	}{
-		{"tables", r.readTables}, {"columns", r.readColumns}, {"keys", r.readKeys}, {"triggers", r.readTriggers},
+		{"tables", r.readTables},
+		{"columns", r.readColumns},
+		{"keys", r.readKeys},
+		{"triggers", r.readTriggers},
 		{"check constraints", r.readJSON},
 	} {
 		if err := read.do(ctx); err != nil {
