@@ -133,6 +133,7 @@ func TestTruncatedMessages(t *testing.T) {
 		s.send(t, "", "cdc.office."+string(victim.reader.Name), "guest", cut...)
 		must(t, victim.reader.Start())
 		quarantined(t, victim.reader, len(cut)/2)
+		l.arrives(t, f)
 		l.goesOn(t, f)
 	}
 }

@@ -66,7 +66,7 @@ func TestASecondSidecarTakesOver(t *testing.T) {
 	f := company(t, set, bin, three(set)...)
 	var l ledger
 	must(t, f.Start(within(t, stuck)))
-	for _, first := range f.Offices {
+	for _, first := range []*fleet.Office{f.Offices[atHead], f.Offices[atSouth]} {
 		pid := first.Pid()
 		waits := startSecond(t, first, "")
 		says(t, waits.office, "capture is waiting", "held by another process", fmt.Sprint(pid))
@@ -88,7 +88,7 @@ func TestASecondSidecarWithAnotherJournal(t *testing.T) {
 	f := company(t, set, bin, three(set)...)
 	var l ledger
 	must(t, f.Start(within(t, stuck)))
-	for _, first := range f.Offices {
+	for _, first := range f.Offices[1:] {
 		s, err := first.Status(within(t, stuck))
 		must(t, err)
 		waits := startSecond(t, first, first.Data()+"2")
@@ -165,27 +165,51 @@ func TestALostJournal(t *testing.T) {
 	}
 }
 
-// The slot is gone, with what it would still have delivered.
-func TestALostSlot(t *testing.T) {
+// The slot, or the binlog, is gone with what it would still have delivered: capture stops, and no restart begins from now.
+func TestALostLog(t *testing.T) {
 	bin, set := binary(t, "CDC_RACE_BINARY"), shared.Set(t)
-	f := company(t, set, bin, three(set)...)
-	var l ledger
-	must(t, f.Start(within(t, stuck)))
-	l.goesOn(t, f)
-	north := f.Offices[atNorth]
-	must(t, north.Stop(within(t, stuck)))
-	l.write(t, north)
-	must(t, north.Exec(within(t, stuck), `SELECT pg_drop_replication_slot('cdc_sidecar_north')`))
-	must(t, north.Start())
-	blocked(t, north, "replication slot cdc_sidecar_north is gone", "teardown", "join")
-	staysBlocked(t, f, north, "replication slot cdc_sidecar_north is gone")
-	db, err := north.DB()
-	must(t, err)
-	var slots int
-	must(t, db.QueryRowContext(within(t, stuck), `SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'cdc_sidecar_north'`).Scan(&slots))
-	if slots != 0 {
-		t.Error("a new slot was made without a word")
+	for _, c := range []struct {
+		name   string
+		office int
+		lose   func(context.Context, *fleet.Office) error
+		want   []string
+	}{
+		{"slot", atNorth, dropSlot, []string{"replication slot cdc_sidecar_north is gone", "teardown", "join"}},
+		{"binlog", atSouth, purgeBinlog, []string{"purged its binlog", "teardown", "join", "binlog_expire_logs_seconds"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := company(t, set, bin, three(set)...)
+			var l ledger
+			must(t, f.Start(within(t, stuck)))
+			l.goesOn(t, f)
+			o := f.Offices[c.office]
+			must(t, o.Stop(within(t, stuck)))
+			l.write(t, o)
+			must(t, c.lose(within(t, stuck), o))
+			must(t, o.Start())
+			blocked(t, o, c.want...)
+			staysBlocked(t, f, o, c.want...)
+		})
 	}
+}
+
+func dropSlot(ctx context.Context, o *fleet.Office) error {
+	return o.Exec(ctx, `SELECT pg_drop_replication_slot('cdc_sidecar_north')`)
+}
+
+// purgeBinlog leaves the server the file that it writes now. Of the others, it keeps what a reader has open, and a reader
+// that is gone counts until the server notices.
+func purgeBinlog(ctx context.Context, o *fleet.Office) error {
+	return fleet.Until(ctx, "the binlog is purged", func(ctx context.Context) error {
+		if err := o.Exec(ctx, `FLUSH BINARY LOGS`, `PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 HOUR`); err != nil {
+			return err
+		}
+		d, err := o.DigestOf(ctx, `SHOW BINARY LOGS`)
+		if err == nil && d.Rows != 1 {
+			err = fmt.Errorf("%d files are left", d.Rows)
+		}
+		return err
+	})
 }
 
 // One session writes its statements into the binlog where its rows should be: capture stops there, by name, and never
