@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/go-mysql-org/go-mysql/replication"
 
 	"cdc-sidecar/catalog"
@@ -210,7 +209,7 @@ func (d *mysqlDecoder) query(ownSchema, query string) error {
 	s := parseMySQLStatement(query)
 	switch s.keyword() {
 	case "XA":
-		return d.xa(s, query)
+		return d.xa(query)
 	case "ROLLBACK":
 		if d.group.row {
 			return brokenMySQL("keep captured tables in InnoDB, write to tables of other engines in transactions of their own; the office needs to join again",
@@ -310,12 +309,9 @@ func (d *mysqlDecoder) sent(ownSchema string, name schema.TableName) bool {
 
 // xa takes XA START, END, COMMIT, ROLLBACK in. The rows of an XA transaction stand in the binlog when it is prepared, and
 // whether it happened only later: such rows of captured tables are not supported.
-func (d *mysqlDecoder) xa(s mysqlStatement, query string) error {
-	verb, id := "", ""
-	if len(s.words) > 1 {
-		verb = strings.ToUpper(s.words[1].text)
-		id = strings.TrimSpace(query[strings.Index(strings.ToUpper(query), verb)+len(verb):])
-	}
+func (d *mysqlDecoder) xa(query string) error {
+	text := strings.TrimPrefix(query, "XA ") // as the server writes it, whatever the application wrote
+	verb, id, _ := strings.Cut(text, " ")
 	switch verb {
 	case "START", "BEGIN":
 		d.group.begun, d.group.xa = true, true
@@ -457,15 +453,5 @@ func (d *mysqlDecoder) changes(t *mysqlTable, op schema.Op, r *mysqlBytes) error
 		}
 		d.applied(p)
 	}
-	return nil
-}
-
-// decompressRows undoes MariaDB's log_bin_compress.
-func decompressRows(r *mysqlBytes) error {
-	b, err := mysql.DecompressMariadbData(r.b)
-	if err != nil {
-		return fmt.Errorf("unpack compressed rows: %w", err)
-	}
-	r.b = b
 	return nil
 }

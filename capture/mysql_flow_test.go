@@ -264,6 +264,10 @@ func TestMySQLPurged(t *testing.T) {
 	testPurged(t, onMySQL(t, set.MariaDB[0]), "SHOW MASTER STATUS")
 }
 
+func TestMySQLPurgedOracle(t *testing.T) {
+	testPurged(t, onMySQL(t, oracle(t)), "SHOW BINARY LOG STATUS")
+}
+
 func testPurged(t *testing.T, o *mysqlOffice, statusQuery string) {
 	o.exec("CREATE TABLE t (id int PRIMARY KEY)")
 	src := o.open()

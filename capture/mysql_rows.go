@@ -1,7 +1,10 @@
 package capture
 
 import (
+	"bytes"
+	"compress/zlib"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/go-mysql-org/go-mysql/replication"
@@ -51,9 +54,31 @@ func (m *mysqlRows) begin(t *mysqlTable, kind replication.EventType, r *mysqlByt
 		}
 	}
 	if compressed {
-		return op, decompressRows(r)
+		if err := decompressRows(r); err != nil {
+			return 0, &schema.BrokenError{What: fmt.Sprintf("table %s: compressed rows in the binlog cannot be unpacked", t.table.TableName), Cause: err, Remedy: "upgrade cdc-sidecar"}
+		}
 	}
 	return op, nil
+}
+
+// decompressRows undoes MariaDB's log_bin_compress: a byte that says how (0 in its upper half is zlib) and how many bytes
+// the length takes that follows, then the packed rows.
+func decompressRows(r *mysqlBytes) error {
+	head := r.little(1)
+	length := r.big(int(head & 7))
+	if r.short || head>>4&7 != 0 || length > schema.MaxBody {
+		return fmt.Errorf("head %#x, length %d", head, length)
+	}
+	z, err := zlib.NewReader(bytes.NewReader(r.b))
+	if err != nil {
+		return err
+	}
+	unpacked := make([]byte, length)
+	if _, err := io.ReadFull(z, unpacked); err != nil {
+		return err
+	}
+	r.b = unpacked
+	return z.Close()
 }
 
 // rowsKind tells the events apart; op is 0 for one that is not understood. extra: with a block of more data before the rows.

@@ -20,23 +20,27 @@ import (
 // mysqlOffice is a database of its own on a MariaDB or MySQL, with an office set up in it.
 type mysqlOffice struct {
 	MySQLConfig
-	t     *testing.T
+	t     testing.TB
 	conn  *sql.Conn // one session for all statements
 	start string
 	epoch uint64
 }
 
-func newMariaDBOffice(t *testing.T, ddl ...string) *mysqlOffice {
+func newMariaDBOffice(t testing.TB, ddl ...string) *mysqlOffice {
 	t.Helper()
 	return onMySQL(t, mariaDBServers.Set(t).MariaDB[0], ddl...)
 }
 
-func onMySQL(t *testing.T, server servers.Database, ddl ...string) *mysqlOffice {
+func onMySQL(t testing.TB, server servers.Database, ddl ...string) *mysqlOffice {
 	t.Helper()
-	return newMySQLOffice(t, dsn(t, servers.NewDatabase(t, server)), ddl...)
+	at, err := schema.ParseDSN(servers.NewDatabase(t, server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newMySQLOffice(t, at, ddl...)
 }
 
-func newMySQLOffice(t *testing.T, at schema.DSN, ddl ...string) *mysqlOffice {
+func newMySQLOffice(t testing.TB, at schema.DSN, ddl ...string) *mysqlOffice {
 	t.Helper()
 	o := &mysqlOffice{t: t, epoch: 1, MySQLConfig: MySQLConfig{
 		DSN: at, Office: schema.Office("o-" + unique()), Role: schema.Head, Log: slog.New(slog.DiscardHandler),
@@ -48,7 +52,7 @@ func newMySQLOffice(t *testing.T, at schema.DSN, ddl ...string) *mysqlOffice {
 	return o
 }
 
-func connectMySQL(t *testing.T, at schema.DSN) *sql.Conn {
+func connectMySQL(t testing.TB, at schema.DSN) *sql.Conn {
 	t.Helper()
 	config := driver.NewConfig()
 	config.Net, config.Addr, config.User, config.Passwd, config.DBName = "tcp", at.Address(), at.User, at.Password, at.Database
