@@ -247,8 +247,10 @@ func (m *MySQL) streamError(err error) error {
 		return &schema.RefusedError{What: "the server cannot send an event of its binlog", Cause: words, Remedy: "SET GLOBAL max_allowed_packet = 1073741824"}
 	case strings.Contains(text, "Binary log is not open"):
 		return &schema.RefusedError{What: "there is no binlog to read", Cause: words, Remedy: mysqlSettings[0].remedy}
+	case strings.Contains(text, "purged"):
+		return purged(words)
 	}
-	return purged(words)
+	return &schema.BrokenError{What: "the server's binlog does not go on from where the journal stopped", Cause: words, Remedy: rejoinRemedy}
 }
 
 // shortened keeps the library from putting whole events, rows and all, into an error.

@@ -531,3 +531,21 @@ func TestMySQLDomains(t *testing.T) {
 		t.Errorf("a domain that goes back: %v", err)
 	}
 }
+
+// TestMySQLAnotherHistory: the numbers reach far enough, but they are another server's transactions.
+func TestMySQLAnotherHistory(t *testing.T) {
+	set := servers.ForTest(t, servers.Spec{MariaDB: 1})
+	o := onMySQL(t, set.MariaDB[0], "CREATE TABLE t (id int PRIMARY KEY)")
+	start := o.prepare(1, "")
+	o.exec("INSERT INTO t VALUES (1)")
+	domain, rest, _ := strings.Cut(start, "-")
+	_, number, _ := strings.Cut(rest, "-")
+	src, err := OpenMySQL(t.Context(), o.MySQLConfig, domain+"-999999-"+number)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = src.Close(context.Background()) }()
+	if _, err = readToError(t, src); !errors.As(err, new(*schema.BrokenError)) || !strings.Contains(err.Error(), "join") {
+		t.Errorf("got %v", err)
+	}
+}
