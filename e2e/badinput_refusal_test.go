@@ -177,7 +177,18 @@ func TestUnreachableServersAreWaitedFor(t *testing.T) {
 	must(t, own.Postgres[0].Start(within(t, stuck)))
 	must(t, own.MariaDB[0].Start(within(t, stuck)))
 	must(t, head.Link.Restore())
+	reconnect(t, north, south)
 	l.goesOn(t, f)
+}
+
+// reconnect has the applications notice that the connections which they have to a restarted server are gone.
+func reconnect(t *testing.T, offices ...*fleet.Office) {
+	t.Helper()
+	for _, o := range offices {
+		must(t, fleet.Until(within(t, stuck), string(o.Name)+"'s application is connected", func(ctx context.Context) error {
+			return o.Exec(ctx, `SELECT 1`)
+		}))
+	}
 }
 
 func address(t *testing.T, text string) string {

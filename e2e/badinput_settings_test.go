@@ -30,6 +30,7 @@ func TestWrongWALLevel(t *testing.T) {
 	own.Postgres[0].Adjust("wal_level=logical")
 	must(t, own.Postgres[0].Stop(within(t, stuck)))
 	must(t, own.Postgres[0].Start(within(t, stuck)))
+	reconnect(t, north)
 	healthy(t, north)
 	must(t, north.Start())
 	l.goesOn(t, f)
@@ -69,6 +70,7 @@ func TestWrongBinlogSettings(t *testing.T) {
 		own.MariaDB[0].Adjust(option)
 		must(t, own.MariaDB[0].Stop(within(t, stuck)))
 		must(t, own.MariaDB[0].Start(within(t, stuck)))
+		reconnect(t, south)
 	}
 	restart("--skip-log-bin")
 	refused(t, south, "log_bin is OFF", "log_bin=", "restart")
