@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
@@ -35,6 +36,8 @@ type Options struct {
 	Log    *slog.Logger
 	Now    func() time.Time // tests; nil: time.Now
 	FS     types.VFS        // tests; nil: the disk
+
+	segment int // tests; bytes of a file, 0: segmentBytes
 }
 
 // Journal is an open journal. One goroutine appends; any number read and release.
@@ -44,9 +47,12 @@ type Journal struct {
 	lock    *os.File
 	log     *wal.WAL
 
-	appending sync.Mutex // held by Append
+	appending sync.Mutex // held by Append and Resume
 	pack      packer
 	index     uint64 // of the last record
+
+	// reach is held by whoever reads, and wholly by whoever takes something away from under them: Release and Close.
+	reach sync.RWMutex
 
 	mu        sync.Mutex
 	dead      error // after a failed write nothing is known of the disk
@@ -85,6 +91,9 @@ func Open(dir string, o Options) (*Journal, error) {
 	if o.FS == nil {
 		o.FS = fs.New()
 	}
+	if o.segment == 0 {
+		o.segment = segmentBytes
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the journal's folder: %w", err)
 	}
@@ -93,9 +102,7 @@ func Open(dir string, o Options) (*Journal, error) {
 		return nil, err
 	}
 	j := &Journal{dir: dir, options: o, lock: held, grown: make(chan struct{})}
-	j.log, err = wal.Open(dir, wal.WithSegmentFiler(segment.NewFiler(dir, o.FS)), wal.WithSegmentSize(segmentBytes),
-		wal.WithLogger(hclog.NewNullLogger()))
-	if err != nil {
+	if err := j.openLog(); err != nil {
 		return nil, errors.Join(j.broken(err), held.Close())
 	}
 	if err := j.load(); err != nil {
@@ -103,6 +110,20 @@ func Open(dir string, o Options) (*Journal, error) {
 	}
 	j.recallPublished()
 	return j, nil
+}
+
+func (j *Journal) openLog() error {
+	meta := &metadb.BoltMetaDB{}
+	files := segment.NewFiler(j.dir, j.options.FS)
+	err := mend(j.dir, meta, files)
+	if err == nil {
+		j.log, err = wal.Open(j.dir, wal.WithMetaStore(meta), wal.WithSegmentFiler(files), wal.WithSegmentSize(j.options.segment),
+			wal.WithLogger(hclog.NewNullLogger()))
+	}
+	if err != nil {
+		return errors.Join(err, meta.Close())
+	}
+	return nil
 }
 
 // load finds the last closed record, cuts off what is behind it, and takes over what it says.
@@ -131,20 +152,44 @@ func (j *Journal) load() error {
 	if at < first {
 		return j.broken(errors.New("it has no complete record"))
 	}
-	if at < last {
-		if err := j.log.DeleteRange(at+1, last); err != nil {
-			return fmt.Errorf("cut off an incomplete transaction: %w", err)
-		}
-	}
 	if r.office != j.options.Office {
 		return &schema.BrokenError{
 			What:   fmt.Sprintf("the journal in %s belongs to office %s, not %s", j.dir, r.office, j.options.Office),
 			Remedy: "name the right folder (data:) or the right office",
 		}
 	}
-	j.index, j.closedAt, j.closed = at, at, r.head
-	j.pack = packer{head: r.head, now: j.options.Now}
+	j.index, j.closedAt, j.closed = last, at, r.head
+	if err := j.cut(); err != nil {
+		return err
+	}
 	return j.begins(first)
+}
+
+// Resume is for a capture that starts again, without the process having ended: it drops what the last one left of a
+// transaction that it could not complete, and returns the place in the database's log to read from.
+func (j *Journal) Resume() (source string, err error) {
+	j.appending.Lock()
+	defer j.appending.Unlock()
+	if err := j.alive(); err != nil {
+		return "", err
+	}
+	if err := j.cut(); err != nil {
+		j.die(err)
+		return "", err
+	}
+	return j.closed.source, nil
+}
+
+// cut goes back to the last closed record.
+func (j *Journal) cut() error {
+	if j.index > j.closedAt {
+		if err := j.log.DeleteRange(j.closedAt+1, j.index); err != nil {
+			return fmt.Errorf("cut off an incomplete transaction: %w", err)
+		}
+	}
+	j.index = j.closedAt
+	j.pack = packer{head: j.closed, now: j.options.Now}
+	return nil
 }
 
 // birth writes the first record: the epoch is the time of birth, so that a later life is always greater.
@@ -166,7 +211,7 @@ func (j *Journal) begins(index uint64) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.first, j.firstSeq = index, r.seq+1
-	if len(r.message) > 0 {
+	if len(r.message) > 0 && r.part == 0 { // the last piece of a transaction stays for its head alone
 		j.firstSeq = r.prev + 1
 	}
 	j.before = r.total - min(r.total, uint64(len(r.message)+recordCost))
@@ -198,8 +243,8 @@ func (j *Journal) Grown() <-chan struct{} {
 }
 
 // Append is the journal's schema.Sink: it numbers txs and returns nil when all of them are on disk. An error that wraps
-// ErrFull left the journal as it was; after any other it takes nothing more until the process starts anew, because after
-// a failed fsync nobody knows what the disk has.
+// ErrFull, and one that speaks of txs, left the journal as it was. After a failed write or fsync nobody knows what the disk
+// has, and the journal takes nothing more until the process starts anew. Behind any error, capture begins with Resume.
 func (j *Journal) Append(ctx context.Context, txs []schema.Transaction) error {
 	j.appending.Lock()
 	defer j.appending.Unlock()
@@ -216,16 +261,32 @@ func (j *Journal) Append(ctx context.Context, txs []schema.Transaction) error {
 }
 
 func (j *Journal) usable(ctx context.Context) error {
-	j.mu.Lock()
-	dead := j.dead
-	j.mu.Unlock()
-	if dead != nil {
-		return fmt.Errorf("the journal takes nothing after a failed write; start the sidecar anew: %w", dead)
+	if err := j.alive(); err != nil {
+		return err
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	return j.room()
+}
+
+func (j *Journal) alive() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch {
+	case j.dead == nil, errors.Is(j.dead, errClosed):
+		return j.dead
+	default:
+		return fmt.Errorf("the journal takes nothing after a failed write; start the sidecar anew: %w", j.dead)
+	}
+}
+
+func (j *Journal) die(cause error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.dead == nil {
+		j.dead = cause
+	}
 }
 
 // store writes the packer's records, with one fsync for each write, and then shows them.
@@ -241,9 +302,7 @@ func (j *Journal) store() error {
 			n++
 		}
 		if err := j.log.StoreLogs(logs); err != nil {
-			j.mu.Lock()
-			j.dead = err
-			j.mu.Unlock()
+			j.die(err)
 			return fmt.Errorf("write the journal: %w", err)
 		}
 		j.show(records[:n])
@@ -269,14 +328,19 @@ func (j *Journal) show(records []record) {
 	}
 }
 
-// Close ends the use of the journal.
+var errClosed = errors.New("the journal is closed")
+
+// Close ends the use of the journal, when what is under way with it has ended. It may be called again.
 func (j *Journal) Close() error {
 	j.appending.Lock()
 	defer j.appending.Unlock()
-	j.mu.Lock()
-	if j.dead == nil {
-		j.dead = errors.New("the journal is closed")
+	j.reach.Lock()
+	defer j.reach.Unlock()
+	if errors.Is(j.alive(), errClosed) {
+		return nil
 	}
+	j.mu.Lock()
+	j.dead = errClosed
 	seq := j.published
 	j.mu.Unlock()
 	return errors.Join(j.writePublished(seq), j.log.Close(), j.lock.Close())

@@ -34,48 +34,45 @@ type packer struct {
 func (p *packer) pack(txs []schema.Transaction) error {
 	var group []schema.Transaction // whole and closed, to share a message
 	size := 0
+	moved := false // only the place did, since the last record
 	flush := func() error {
+		if moved && len(group) == 0 {
+			p.add(record{closed: true})
+		}
 		err := p.message(group, true)
-		group, size = nil, 0
+		group, size, moved = nil, 0, false
 		return err
 	}
-	moved := false
 	for len(txs) > 0 {
 		if txs[0].Silent() {
+			if p.inside {
+				return fmt.Errorf("journal: a transaction ends without its last part, at %s", txs[0].Source)
+			}
 			p.move(&txs[0])
-			moved, txs = true, txs[1:]
+			moved, txs = moved || txs[0].Source != "", txs[1:]
 			continue
 		}
 		unit, closed := unit(txs)
 		txs = txs[len(unit):]
 		bytes, whole := measure(unit)
-		if closed && whole && !p.inside && bytes <= groupBytes {
-			if size+bytes > groupBytes {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-			if err := p.number(unit); err != nil {
+		small := closed && whole && !p.inside && bytes <= groupBytes
+		if !small || size+bytes > groupBytes {
+			if err := flush(); err != nil {
 				return err
 			}
-			group, size, moved = append(group, unit...), size+bytes, false
+		}
+		if !small {
+			if err := p.large(unit, closed); err != nil {
+				return err
+			}
 			continue
 		}
-		if err := flush(); err != nil {
+		if err := p.number(unit); err != nil {
 			return err
 		}
-		if err := p.large(unit, closed); err != nil {
-			return err
-		}
-		moved = false
+		group, size, moved = append(group, unit...), size+bytes, false
 	}
-	if err := flush(); err != nil {
-		return err
-	}
-	if moved && !p.inside {
-		p.add(record{closed: true})
-	}
-	return nil
+	return flush()
 }
 
 // unit is what one database transaction gave: up to the first that names a place to start again from.
@@ -97,47 +94,45 @@ func measure(txs []schema.Transaction) (bytes int, whole bool) {
 	return bytes, whole
 }
 
-// large packs a unit that does not fit into one message, or is not whole: its records are open but for the last.
+// large packs a unit that does not fit into one message, or is not whole: its records are open but for the last. Each is
+// made before the head moves on to the next transaction.
 func (p *packer) large(unit []schema.Transaction, closed bool) error {
 	var group []schema.Transaction
 	size := 0
+	flush := func(closed bool) error {
+		err := p.message(group, closed)
+		group, size = nil, 0
+		return err
+	}
 	for i := range unit {
 		t := &unit[i]
-		if t.Silent() {
+		whole := t.Part == 0 && t.Last
+		if len(group) > 0 && (!whole || t.Silent() || size+t.Bytes() > groupBytes) {
+			if err := flush(false); err != nil {
+				return err
+			}
+		}
+		if t.Silent() { // at the end of a unit whose transactions did not know that they were its last
+			if p.inside {
+				return fmt.Errorf("journal: a transaction ends without its last part, at %s", t.Source)
+			}
 			p.move(t)
 			continue
 		}
 		if err := p.number(unit[i : i+1]); err != nil {
 			return err
 		}
-		ends := closed && i == len(unit)-1
-		whole := t.Part == 0 && t.Last
-		if len(group) > 0 && (!whole || size+t.Bytes() > groupBytes) {
-			if err := p.message(group, false); err != nil {
+		group, size = append(group, *t), size+t.Bytes()
+		if !whole {
+			if err := flush(closed && i == len(unit)-1); err != nil {
 				return err
 			}
-			group, size = nil, 0
 		}
-		if whole {
-			group, size = append(group, *t), size+t.Bytes()
-			if !ends {
-				continue
-			}
-		} else {
-			group = unit[i : i+1]
-		}
-		if err := p.message(group, ends); err != nil {
-			return err
-		}
-		group, size = nil, 0
 	}
-	if err := p.message(group, false); err != nil {
-		return err
-	}
-	if closed && unit[len(unit)-1].Silent() && !p.inside {
+	if closed && unit[len(unit)-1].Silent() {
 		p.add(record{closed: true})
 	}
-	return nil
+	return flush(closed)
 }
 
 // number gives each transaction its place, its stamp and, when it is our own, its origin's place. Parts share them.
@@ -157,7 +152,7 @@ func (p *packer) number(txs []schema.Transaction) error {
 		}
 		t.Pos = schema.Position{Epoch: p.head.epoch, Seq: p.head.seq}
 		if t.Origin == p.head.office {
-			t.OriginPos, t.Stamp = t.Pos, p.head.stamp
+			t.OriginPos, t.Stamp, t.Seen = t.Pos, p.head.stamp, p.head.seen // a capture that started anew does not know it
 		}
 	}
 	return nil
@@ -234,9 +229,6 @@ func (p *packer) message(txs []schema.Transaction, closed bool) error {
 	body, codec, err := schema.Pack(p.body)
 	if err != nil {
 		return err
-	}
-	if codec == schema.CodecNone {
-		body = slices.Clone(body)
 	}
 	changes := 0
 	for i := range txs {

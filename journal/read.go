@@ -33,8 +33,11 @@ func (e *ReleasedError) Error() string {
 func (j *Journal) read(index uint64) (record, error) {
 	var l raft.Log
 	if err := j.log.GetLog(index, &l); err != nil {
-		if errors.Is(err, wal.ErrNotFound) {
+		switch {
+		case errors.Is(err, wal.ErrNotFound):
 			return record{}, j.released()
+		case errors.Is(err, wal.ErrClosed):
+			return record{}, errClosed
 		}
 		return record{}, j.broken(fmt.Errorf("read record %d: %w", index, err))
 	}
@@ -60,6 +63,12 @@ func (j *Journal) extent() (first, last, firstSeq uint64) {
 // Seek finds the first entry that reaches seq, or the end when seq is behind the last. The error is a *ReleasedError when
 // seq is no longer held. It reads some twenty records and needs no memory for an index.
 func (j *Journal) Seek(seq uint64) (Cursor, error) {
+	j.reach.RLock()
+	defer j.reach.RUnlock()
+	return j.seek(seq)
+}
+
+func (j *Journal) seek(seq uint64) (Cursor, error) {
 	first, last, firstSeq := j.extent()
 	if seq < firstSeq {
 		return 0, j.released()
@@ -79,6 +88,8 @@ func (j *Journal) Seek(seq uint64) (Cursor, error) {
 // Read returns entries from the cursor on, about maxBytes of them and at least one where there is one, and the cursor behind
 // the last. Only complete transactions are visible.
 func (j *Journal) Read(c Cursor, maxBytes int) ([]Entry, Cursor, error) {
+	j.reach.RLock()
+	defer j.reach.RUnlock()
 	_, last, _ := j.extent()
 	var out []Entry
 	for bytes := 0; uint64(c) <= last && (len(out) == 0 || bytes < maxBytes); c++ {

@@ -24,6 +24,8 @@ const (
 
 // Release lets everything to seq go. It is lazy: the newest keepBytes stay, and the last record always does.
 func (j *Journal) Release(seq uint64) error {
+	j.reach.Lock()
+	defer j.reach.Unlock()
 	j.mu.Lock()
 	seq = min(seq, j.closed.seq)
 	keep := min(keepBytes, uint64(j.options.Budget)/keepShare)
@@ -35,7 +37,7 @@ func (j *Journal) Release(seq uint64) error {
 	if small {
 		return nil
 	}
-	to, err := j.Seek(seq + 1)
+	to, err := j.seek(seq + 1)
 	if err != nil {
 		return err
 	}

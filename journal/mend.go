@@ -1,0 +1,87 @@
+package journal
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft-wal/types"
+)
+
+// mend replaces a last segment that raft-wal would open and then never write to. It seals a full segment in the file first
+// and in its metadata a moment later; when the process ends between the two, or in the middle of the first, each later
+// append fails with "segment is sealed". What was acknowledged is copied to a new segment, properly sealed, with an empty
+// one behind it; both come into force with one commit of the metadata.
+func mend(dir string, meta types.MetaStore, files types.SegmentFiler) error {
+	state, err := meta.Load(dir)
+	if err != nil || len(state.Segments) == 0 {
+		return err
+	}
+	at := len(state.Segments) - 1
+	tail := state.Segments[at]
+	if !tail.SealTime.IsZero() {
+		return nil
+	}
+	w, err := files.RecoverTail(tail)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // raft-wal makes it
+	}
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if sealed, _, err := w.Sealed(); err != nil || !sealed {
+		return err
+	}
+	state.Segments = state.Segments[:at]
+	next := tail.MinIndex
+	if last := w.LastIndex(); last >= tail.MinIndex {
+		whole := tail
+		whole.ID, whole.BaseIndex, whole.MaxIndex = state.NextSegmentID, tail.MinIndex, last
+		if err := reseal(files, w, &whole); err != nil {
+			return err
+		}
+		state.NextSegmentID++
+		state.Segments = append(state.Segments, whole)
+		next = last + 1
+	}
+	tail.ID, tail.BaseIndex, tail.MinIndex, tail.CreateTime = state.NextSegmentID, next, next, time.Now()
+	state.NextSegmentID++
+	state.Segments = append(state.Segments, tail)
+	return meta.CommitState(state)
+}
+
+// reseal copies the records of from that info speaks of, and completes info.
+func reseal(files types.SegmentFiler, from types.SegmentReader, info *types.SegmentInfo) error {
+	if err := files.Delete(info.BaseIndex, info.ID); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err // of an attempt that did not get to its end
+	}
+	roomy := *info
+	roomy.SizeLimit *= 2 // not to be sealed before its end
+	to, err := files.Create(roomy)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	for at := info.MinIndex; at <= info.MaxIndex; {
+		var batch []types.LogEntry
+		for size := 0; at <= info.MaxIndex && size < storeBytes; at++ {
+			data, err := from.GetLog(at)
+			if err != nil {
+				return err
+			}
+			batch = append(batch, types.LogEntry{Index: at, Data: slices.Clone(data.Bs)})
+			size += len(data.Bs)
+			if err := data.Close(); err != nil {
+				return err
+			}
+		}
+		if err := to.Append(batch); err != nil {
+			return err
+		}
+	}
+	info.SealTime = time.Now()
+	info.IndexStart, err = to.ForceSeal()
+	return err
+}
