@@ -18,10 +18,10 @@ import (
 // log's metadata (a bbolt database) does not go through it; it is synced whenever a step of the disk comes.
 type disk struct {
 	*fs.FS
-	step func(what string) error // before and after each step; nil: nothing
 
 	mu    sync.Mutex
 	files map[string]*diskFile
+	step  func(what string) error
 }
 
 func newDisk() *disk { return &disk{FS: fs.New(), files: map[string]*diskFile{}} }
@@ -38,11 +38,21 @@ type unsyncedWrite struct {
 	old, new []byte // old is shorter where the file was
 }
 
+// watch has step called before and after each step of the disk, not always by the same goroutine; nil ends that.
+func (d *disk) watch(step func(what string) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.step = step
+}
+
 func (d *disk) at(what string) error {
-	if d.step == nil {
+	d.mu.Lock()
+	step := d.step
+	d.mu.Unlock()
+	if step == nil {
 		return nil
 	}
-	return d.step(what)
+	return step(what)
 }
 
 func (d *disk) wrap(name string, f types.WritableFile, synced bool) types.WritableFile {
