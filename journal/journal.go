@@ -114,7 +114,7 @@ func Open(dir string, o Options) (*Journal, error) {
 
 func (j *Journal) openLog() error {
 	meta := &metadb.BoltMetaDB{}
-	files := segment.NewFiler(j.dir, j.options.FS)
+	files := filer{segment.NewFiler(j.dir, j.options.FS)}
 	err := mend(j.dir, meta, files)
 	if err == nil {
 		j.log, err = wal.Open(j.dir, wal.WithMetaStore(meta), wal.WithSegmentFiler(files), wal.WithSegmentSize(j.options.segment),

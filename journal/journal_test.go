@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -524,5 +525,30 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	if got := all(t, j); uint64(len(got)) != last-s.First+1 {
 		t.Errorf("holds %s", seqs(got))
+	}
+}
+
+// What a journal holds must not be in memory: a backlog is as long as the budget allows.
+func TestBacklogTakesNoMemory(t *testing.T) {
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	o := options()
+	o.segment = 2 << 20
+	j := open(t, t.TempDir(), o)
+	tx := local("1", row(1, 1<<20))
+	put(t, j, tx)
+	before := heap()
+	for range 127 {
+		put(t, j, tx)
+	}
+	if after := heap(); after > before+16<<20 {
+		t.Errorf("%d MiB more in memory for 127 MiB in the journal", (after-before)>>20)
+	}
+	if s := j.State(); s.Bytes < 128<<20 {
+		t.Errorf("state %+v", s)
 	}
 }

@@ -1,8 +1,10 @@
 package journal
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -14,7 +16,15 @@ import (
 	"cdc-sidecar/schema"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain makes the random tests short enough for every run; FULL=1 and rapid's own flag give them more time.
+func TestMain(m *testing.M) {
+	if os.Getenv("CDC_FULL") == "" {
+		if err := flag.Set("rapid.checks", "25"); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	here  = schema.Office("head")
