@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -257,4 +258,95 @@ func TestEndRightBehindAFullFile(t *testing.T) {
 			t.Fatalf("%d files", files())
 		}
 	}
+}
+
+// A bit flips anywhere in the file: what is read is what was written, or an error that says so, never anything else. A journal
+// that is opened on such a file may also take it for torn, and then holds what was before.
+func TestAnyFlippedBit(t *testing.T) {
+	dir := t.TempDir()
+	d := newDisk()
+	j := open(t, dir, crashOptions(d))
+	txs := []schema.Transaction{local("1", row(1, 100)), local("2", row(2, 100)), local("3", row(3, 100))}
+	for i := range txs {
+		put(t, j, txs[i:i+1]...)
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*.wal"))
+	if err != nil || len(names) != 1 {
+		t.Fatal(names, err)
+	}
+	content, err := os.ReadFile(names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := len(bytes.TrimRight(content, "\x00"))
+	noticed := 0
+	check := func(at int, got []schema.Transaction, err error) {
+		t.Helper()
+		var broken *schema.BrokenError
+		switch {
+		case errors.As(err, &broken):
+			noticed++
+		case err != nil:
+			t.Errorf("bit %d: %v", at, err)
+		default:
+			same(t, got, txs[:len(got)])
+		}
+	}
+	for at := range used * 8 {
+		put := func(b byte) {
+			f, err := os.OpenFile(names[0], os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if _, err := f.WriteAt([]byte{b}, int64(at/8)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		put(content[at/8] ^ 1<<(at%8))
+		got, err := readAll(t, j)
+		if check(at, got, err); err == nil && len(got) != len(txs) {
+			t.Errorf("bit %d: %d transactions", at, len(got))
+		}
+		if at%53 == 0 {
+			got, err := reopened(t, d.image(t, dir, 0, false))
+			check(at, got, err)
+		}
+		put(content[at/8])
+	}
+	if noticed < used*8/2 {
+		t.Errorf("%d of %d flipped bits were noticed", noticed, used*8)
+	}
+}
+
+func reopened(t *testing.T, dir string) ([]schema.Transaction, error) {
+	j, err := Open(dir, crashOptions(newDisk()))
+	if err != nil {
+		return nil, err
+	}
+	defer shut(t, j)
+	return readAll(t, j)
+}
+
+// readAll is all for a journal that may be damaged.
+func readAll(t *testing.T, j *Journal) ([]schema.Transaction, error) {
+	c, err := j.Seek(1)
+	var found []schema.Message
+	for err == nil {
+		var entries []Entry
+		if entries, c, err = j.Read(c, 1<<20); len(entries) == 0 {
+			break
+		}
+		for _, e := range entries {
+			m, err := schema.DecodeMessage(e.Message)
+			if err != nil {
+				t.Errorf("message %d: %v", e.Seq, err)
+			}
+			found = append(found, m)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return transactions(t, found, 1), nil
 }
