@@ -44,7 +44,11 @@ func Pack(body []byte) ([]byte, Codec, error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("zstd: %w", err)
 	}
-	return enc.EncodeAll(body, make([]byte, 0, len(body)/3)), CodecZstd, nil
+	packed := enc.EncodeAll(body, make([]byte, 0, len(body)/3))
+	if len(packed) >= len(body) {
+		return body, CodecNone, nil
+	}
+	return packed, CodecZstd, nil
 }
 
 // Unpack undoes Pack.

@@ -45,6 +45,9 @@ func fields(b []byte, f func(n protowire.Number, v uint64, body []byte) error) e
 	return nil
 }
 
+// narrow keeps a number that is too large for T from looking like a small one: it becomes T's largest, which nobody knows.
+func narrow[T ~uint8 | ~uint32](v uint64) T { return T(min(v, uint64(^T(0)))) }
+
 // DecodeMessage reads an envelope. Body and Signature point into b. The error wraps ErrNotOurs for garbage and ErrUnknown
 // for what a newer program may have sent; of the latter, Sender is set.
 func DecodeMessage(b []byte) (Message, error) {
@@ -52,9 +55,9 @@ func DecodeMessage(b []byte) (Message, error) {
 	err := fields(b, func(n protowire.Number, v uint64, body []byte) error {
 		switch n {
 		case 1:
-			m.Version = uint32(v)
+			m.Version = narrow[uint32](v)
 		case 2:
-			m.Kind = MessageKind(v)
+			m.Kind = narrow[MessageKind](v)
 		case 3:
 			m.Sender = Office(body)
 		case 4:
@@ -66,7 +69,7 @@ func DecodeMessage(b []byte) (Message, error) {
 		case 7:
 			m.Seq = v
 		case 8:
-			m.Part = uint32(v)
+			m.Part = narrow[uint32](v)
 		case 9:
 			m.More = v != 0
 		case 10:
@@ -76,7 +79,7 @@ func DecodeMessage(b []byte) (Message, error) {
 			m.Acknowledged = append(m.Acknowledged, a)
 			return err
 		case 12:
-			m.Codec = Codec(v)
+			m.Codec = narrow[Codec](v)
 		case 13:
 			m.Body = body
 		case 14:
@@ -173,6 +176,9 @@ func decodeTable(b []byte) (*Table, error) {
 			t.Columns = append(t.Columns, c)
 			return err
 		case 5:
+			if body == nil { // not packed
+				t.Key = append(t.Key, int(v))
+			}
 			for len(body) > 0 {
 				k, n := protowire.ConsumeVarint(body)
 				if n < 0 {
@@ -201,9 +207,9 @@ func decodeColumn(b []byte) (Column, error) {
 		case 1:
 			c.Name = string(body)
 		case 2:
-			c.Kind = Kind(v)
+			c.Kind = narrow[Kind](v)
 		case 3:
-			c.Size = int(v)
+			c.Size = int(narrow[uint32](v))
 		case 4:
 			c.Scale = int(protowire.DecodeZigZag(v))
 		case 5:
@@ -324,15 +330,17 @@ func (d *batchDecoder) transaction(s span) (Transaction, error) {
 		case 7:
 			t.Stamp.Millis = protowire.DecodeZigZag(v)
 		case 8:
-			t.Stamp.Counter = uint32(v)
+			t.Stamp.Counter = narrow[uint32](v)
 		case 9:
-			t.Commit = time.UnixMicro(protowire.DecodeZigZag(v)).UTC()
+			if v != 0 { // what has its zero value may be written or not
+				t.Commit = time.UnixMicro(protowire.DecodeZigZag(v)).UTC()
+			}
 		case 10:
 			c, err := d.change(body)
 			t.Changes = append(t.Changes, c)
 			return err
 		case 11:
-			t.Part = int(v)
+			t.Part = int(narrow[uint32](v))
 		case 12:
 			t.Last = v == 0
 		}
@@ -355,7 +363,7 @@ func (d *batchDecoder) change(s span) (Change, error) {
 	err := d.fields(s, func(n protowire.Number, v uint64, body span) error {
 		switch n {
 		case 1:
-			c.Op = Op(v)
+			c.Op = narrow[Op](v)
 		case 2:
 			table = v
 		case 3:
@@ -524,7 +532,7 @@ func (r *Resend) decode(b []byte) error {
 		case 3:
 			r.From = v
 		case 4:
-			r.Part = uint32(v)
+			r.Part = narrow[uint32](v)
 		case 5:
 			r.Limit = v
 		}
