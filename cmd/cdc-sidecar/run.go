@@ -169,7 +169,10 @@ func (s *sidecar) session(ctx context.Context, up func()) error {
 
 // source prepares the database and opens its log where the journal stopped.
 func (s *sidecar) source(ctx context.Context) (capture.Source, error) {
-	at := s.journal.State().Source
+	at, err := s.journal.Resume() // what an ended session left of an incomplete transaction comes again
+	if err != nil {
+		return nil, err
+	}
 	start, err := s.db.prepare(ctx, s.journal.Epoch(), at)
 	if err != nil {
 		return nil, err
