@@ -213,7 +213,7 @@ func (h *Halt) String() string {
 type Apply struct {
 	Transactions uint64    `json:"transactions"`
 	Changes      Changes   `json:"changes"`
-	OwnReturned  uint64    `json:"own_returned"` // changes of this office that came back as acknowledgement: skipped
+	OwnReturned  uint64    `json:"own_returned"` // transactions of this office that came back as acknowledgement: their rows were skipped
 	Repaired     uint64    `json:"repaired"`     // rows that were not as the change expected and are now
 	Duplicates   uint64    `json:"duplicates"`   // transactions that had been applied before: skipped
 	Gaps         uint64    `json:"gaps"`         // times that a stream had a hole, to be filled by a resend

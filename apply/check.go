@@ -90,7 +90,7 @@ func checkKeys(engine schema.Engine, tables []catalog.Table) []schema.Finding {
 	for i := range tables {
 		if t := &tables[i]; len(t.Key) == 0 {
 			findings = append(findings, schema.Finding{
-				Check: "apply.key", Severity: schema.Failure,
+				Check: "apply.key", Severity: schema.Warning,
 				Message: fmt.Sprintf("table %s has no key", t.TableName), Cause: "changes of its rows cannot be applied",
 				Fix: fmt.Sprintf("ALTER TABLE %s ADD PRIMARY KEY (…), or flow: none (or send) for the table", tableName(engine, t.OwnSchema, t.Name)),
 			})

@@ -336,7 +336,8 @@ func (s *postgresSetup) blockers(ctx context.Context) string {
 	return strings.Join(names, ", ")
 }
 
-// dropSlot drops the slot if there is one. One that somebody reads is theirs.
+// dropSlot drops the slot if there is one. One that somebody reads is theirs, and so is one of another database: slot names
+// belong to the whole cluster, and another office of our name there would lose its changes without a word.
 func (s *postgresSetup) dropSlot(ctx context.Context) error {
 	slot, err := s.slot(ctx)
 	switch {
@@ -344,6 +345,11 @@ func (s *postgresSetup) dropSlot(ctx context.Context) error {
 		return err
 	case slot.pid != 0:
 		return s.held(slot.pid)
+	case !slot.ours:
+		return &schema.RefusedError{
+			What:   fmt.Sprintf("replication slot %s belongs to another database of this cluster, or to another plugin", s.config.slot()),
+			Remedy: fmt.Sprintf("give this office another name; or, if nobody needs that slot: SELECT pg_drop_replication_slot('%s')", s.config.slot()),
+		}
 	}
 	if _, err := s.conn.Exec(ctx, `SELECT pg_drop_replication_slot($1)`, s.config.slot()); err != nil {
 		return s.config.refused("drop replication slot "+s.config.slot(), err)

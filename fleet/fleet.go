@@ -82,7 +82,7 @@ func (f *Fleet) office(ctx context.Context, index int, spec Spec) (*Office, erro
 	if err := create(ctx, o); err != nil {
 		return nil, fmt.Errorf("create tables: %w", err)
 	}
-	link, err := f.link(spec.Name)
+	link, err := f.link(ctx, spec.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -91,14 +91,18 @@ func (f *Fleet) office(ctx context.Context, index int, spec Spec) (*Office, erro
 }
 
 // link puts a proxy between an office and the broker.
-func (f *Fleet) link(name schema.Office) (*Link, error) {
+func (f *Fleet) link(ctx context.Context, name schema.Office) (*Link, error) {
 	broker, err := url.Parse(f.options.Broker.URL(f.options.Name))
 	if err != nil {
 		return nil, err
 	}
-	l := &Link{proxy: toxiproxy.NewProxy(f.links, string(name), "127.0.0.1:0", broker.Host)}
+	port, release, err := servers.ClaimPort(ctx) // one of the system's choice could be somebody else's while the link is cut
+	if err != nil {
+		return nil, err
+	}
+	l := &Link{proxy: toxiproxy.NewProxy(f.links, string(name), fmt.Sprintf("127.0.0.1:%d", port), broker.Host), release: release}
 	if err := l.proxy.Start(); err != nil {
-		return nil, fmt.Errorf("link: %w", err)
+		return nil, errors.Join(fmt.Errorf("link: %w", err), release())
 	}
 	broker.Host = l.proxy.Listen
 	l.URL = broker.String()
@@ -107,8 +111,9 @@ func (f *Fleet) link(name schema.Office) (*Link, error) {
 
 // Link is an office's line to the broker.
 type Link struct {
-	URL   string
-	proxy *toxiproxy.Proxy
+	URL     string
+	proxy   *toxiproxy.Proxy
+	release func() error
 }
 
 // Cut takes the line down: connections break, new ones are refused.
@@ -199,7 +204,7 @@ func (f *Fleet) Close() error {
 	for _, o := range f.Offices {
 		o.Kill()
 		o.Link.proxy.Stop()
-		errs = append(errs, o.closeDatabase())
+		errs = append(errs, o.Link.release(), o.closeDatabase())
 	}
 	return errors.Join(errs...)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -115,13 +116,28 @@ func Open(dir string, o Options) (*Journal, error) {
 func (j *Journal) openLog() error {
 	meta := &metadb.BoltMetaDB{}
 	files := filer{segment.NewFiler(j.dir, j.options.FS)}
-	err := mend(j.dir, meta, files)
+	err := j.whole()
+	if err == nil {
+		err = mend(j.dir, meta, files)
+	}
 	if err == nil {
 		j.log, err = wal.Open(j.dir, wal.WithMetaStore(meta), wal.WithSegmentFiler(files), wal.WithSegmentSize(j.options.segment),
 			wal.WithLogger(hclog.NewNullLogger()))
 	}
 	if err != nil {
 		return errors.Join(err, meta.Close())
+	}
+	return nil
+}
+
+// whole refuses segments without the list of segments: raft-wal would take the journal for a new one and delete them.
+func (j *Journal) whole() error {
+	segments, err := filepath.Glob(filepath.Join(j.dir, "*.wal"))
+	if err != nil || len(segments) == 0 {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(j.dir, metadb.FileName)); err != nil {
+		return fmt.Errorf("there are segments but not their list: %w", err)
 	}
 	return nil
 }
@@ -248,6 +264,14 @@ func (j *Journal) Grown() <-chan struct{} {
 func (j *Journal) Append(ctx context.Context, txs []schema.Transaction) error {
 	j.appending.Lock()
 	defer j.appending.Unlock()
+	if err := j.alive(); err != nil {
+		return err
+	}
+	if s := j.State(); s.First > s.Last { // an office that sends nothing is released by nobody: its marks go by themselves
+		if err := j.Release(s.Last); err != nil {
+			return err
+		}
+	}
 	if err := j.usable(ctx); err != nil {
 		return err
 	}

@@ -7,10 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft-wal/metadb"
 
 	"cdc-sidecar/schema"
 )
@@ -565,5 +568,57 @@ func TestBacklogTakesNoMemory(t *testing.T) {
 	}
 	if s := j.State(); s.Bytes < 128<<20 {
 		t.Errorf("state %+v", s)
+	}
+}
+
+// An office that sends nothing moves its place in the log for ever: its marks must not fill the journal, and its place stays.
+func TestMarksOfAnIdleOfficeGoByThemselves(t *testing.T) {
+	o := Options{Office: "north", Budget: 256 << 10}
+	dir := t.TempDir()
+	j, err := Open(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5000 {
+		if err := j.Append(t.Context(), []schema.Transaction{{Source: strconv.Itoa(i)}}); err != nil {
+			t.Fatalf("mark %d: %v", i, err)
+		}
+	}
+	if s := j.State(); s.Source != "4999" || s.Bytes > o.Budget {
+		t.Errorf("source %s, %d bytes of a budget of %d", s.Source, s.Bytes, o.Budget)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if j, err = Open(dir, o); err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	if s := j.State(); s.Source != "4999" || s.First != 1 || s.Last != 0 {
+		t.Errorf("reopened: %+v", s)
+	}
+}
+
+// Without its list of segments the log underneath would delete them and begin anew.
+func TestLostListOfSegmentsIsNoticed(t *testing.T) {
+	dir := t.TempDir()
+	j, err := Open(dir, Options{Office: "north"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, metadb.FileName)); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := filepath.Glob(filepath.Join(dir, "*.wal"))
+	_, err = Open(dir, Options{Office: "north"})
+	var broken *schema.BrokenError
+	if !errors.As(err, &broken) {
+		t.Errorf("opened with %v, want a BrokenError", err)
+	}
+	if after, _ := filepath.Glob(filepath.Join(dir, "*.wal")); len(before) == 0 || len(after) != len(before) {
+		t.Errorf("%d segments before, %d after", len(before), len(after))
 	}
 }

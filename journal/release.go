@@ -31,7 +31,7 @@ func (j *Journal) Release(seq uint64) error {
 	keep := min(keepBytes, uint64(j.options.Budget)/keepShare)
 	held := j.closed.total - j.before
 	pressed := held > uint64(j.options.Budget)/10*9
-	small := seq < j.firstSeq || held <= keep+keep/2 && !pressed
+	small := seq+1 < j.firstSeq || held <= keep+keep/2 && !pressed
 	limit := j.closed.total - keep
 	j.mu.Unlock()
 	if small {

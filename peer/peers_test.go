@@ -53,6 +53,8 @@ func converge(t *testing.T, seed int64, c chaos) {
 	var wg sync.WaitGroup
 	for _, o := range w.offices {
 		o.queue.limit = c.limit
+	}
+	for _, o := range w.offices {
 		wg.Go(func() { w.live(ctx, o, breaks) })
 	}
 	if !eventually(time.Hour, w.met) {
@@ -207,8 +209,8 @@ func TestABranchThatComesLaterThanTheJournalReachesIsToldToJoin(t *testing.T) {
 		var wg sync.WaitGroup
 		never := func() bool { return false }
 		late := w.offices[2]
-		w.offices = w.offices[:2]
-		for _, o := range w.offices {
+		late.away.Store(true)
+		for _, o := range w.offices[:2] {
 			wg.Go(func() { w.live(ctx, o, never) })
 		}
 		for i := range 5 {
@@ -217,7 +219,7 @@ func TestABranchThatComesLaterThanTheJournalReachesIsToldToJoin(t *testing.T) {
 		if !eventually(time.Minute, w.released) {
 			t.Fatal("the head's journal was not released")
 		}
-		w.offices = append(w.offices, late)
+		late.away.Store(false)
 		wg.Go(func() { w.live(ctx, late, never) })
 		if !eventually(time.Minute, func() bool {
 			s, _ := late.peers.Status()

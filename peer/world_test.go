@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ type office struct {
 	box   *outbox
 	db    *database
 	queue *queue
+	away  atomic.Bool // its queue is not bound
 }
 
 type world struct {
@@ -187,7 +189,7 @@ func (l *wire) Publish(ctx context.Context, parcels []peer.Parcel) (int, error) 
 		}
 		reached := false
 		for _, o := range l.w.offices {
-			if o.role != l.from.role && (p.To == "" || p.To == o.name) {
+			if o.role != l.from.role && !o.away.Load() && (p.To == "" || p.To == o.name) {
 				o.queue.push(p.Body)
 				reached = true
 			}
