@@ -370,8 +370,14 @@ func (c PostgresConfig) Teardown(ctx context.Context) error {
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	s := postgresSetup{config: c, conn: conn}
-	if err := s.dropSlot(ctx); err != nil {
+	slot, err := s.slot(ctx)
+	if err != nil {
 		return err
+	}
+	if slot != nil && slot.ours { // a slot of our name that is not ours stays
+		if err := s.dropSlot(ctx); err != nil {
+			return err
+		}
 	}
 	for _, statement := range c.TeardownSQL()[1:] {
 		if _, err := conn.Exec(ctx, statement); err != nil {
@@ -388,7 +394,7 @@ func (c PostgresConfig) TeardownSQL() []string {
 		return fmt.Sprintf("DO $$ BEGIN IF to_regclass('cdc_sidecar.%[1]s') IS NOT NULL THEN DELETE FROM cdc_sidecar.%[1]s WHERE office = %[2]s; END IF; END $$", table, office)
 	}
 	return []string{
-		fmt.Sprintf("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '%s'", c.slot()),
+		fmt.Sprintf("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '%s' AND database = current_database()", c.slot()),
 		"DROP PUBLICATION IF EXISTS " + quoted(c.slot()),
 		forget("progress"), forget("offices"), forget("journal"),
 		`DO $$ BEGIN IF to_regclass('cdc_sidecar.journal') IS NOT NULL THEN
