@@ -202,7 +202,10 @@ func (h *Halt) String() string {
 	if h.Key != "" {
 		s += " (" + h.Key + ")"
 	}
-	s += ": " + h.Cause
+	if s != "" {
+		s += ": "
+	}
+	s += h.Cause
 	if h.Remedy != "" {
 		s += "; remedy: " + h.Remedy
 	}

@@ -277,13 +277,11 @@ func (p *Peers) land(ctx context.Context, g *group) error {
 	return p.landed(ctx, from, last, deliveries, acked, txs, err)
 }
 
-// landed notes what the applier said. A change that is rejected, or refused for want of a privilege, halts this stream
-// alone; any other error ends the session.
+// landed notes what the applier said. A rejected change halts this stream alone; any other error ends the session.
 func (p *Peers) landed(ctx context.Context, from *member, last uint64, deliveries []Delivery, acked []schema.Acknowledgement, txs []schema.Transaction, err error) error {
 	var rejected *schema.RejectedError
-	var refused *schema.RefusedError // a missing grant on one table is this stream's trouble, not everybody's
 	switch {
-	case errors.As(err, &rejected), errors.As(err, &refused), errors.Is(err, schema.ErrUnknown):
+	case errors.As(err, &rejected), errors.Is(err, schema.ErrUnknown):
 		pos, _, err2 := p.applier.Progress(ctx, from.office) // what stood before it in the group may be in
 		if err2 != nil {
 			return err2
