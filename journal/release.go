@@ -17,9 +17,9 @@ const (
 	keepBytes = segmentBytes
 	// keepShare bounds that in a small budget.
 	keepShare = 8
-	// leastFree stays free on the volume: running into a full disk would end in the middle of a write, and the database
+	// LeastFree stays free on the volume: running into a full disk would end in the middle of a write, and the database
 	// may be on the same volume.
-	leastFree = 256 << 20
+	LeastFree = 256 << 20
 )
 
 // Release lets everything to seq go. It is lazy: the newest keepBytes stay, and the last record always does.
@@ -92,8 +92,8 @@ func (j *Journal) room() error {
 	if err := unix.Statfs(j.dir, &disk); err != nil {
 		return fmt.Errorf("free space of %s: %w", j.dir, err)
 	}
-	if free := disk.Bavail * uint64(disk.Bsize); free < leastFree {
-		return fmt.Errorf("%w: the volume of %s has %d MiB free, %d are kept; remedy: make room on it", ErrFull, j.dir, free>>20, leastFree>>20)
+	if free := disk.Bavail * uint64(disk.Bsize); free < LeastFree {
+		return fmt.Errorf("%w: the volume of %s has %d MiB free, %d are kept; remedy: make room on it", ErrFull, j.dir, free>>20, LeastFree>>20)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"cdc-sidecar/journal"
 	"cdc-sidecar/schema"
 )
 
@@ -17,7 +18,7 @@ const (
 	defaultData       = "/var/lib/cdc-sidecar"
 	defaultAdmin      = "127.0.0.1:8350"
 	// 10 GiB holds weeks of a branch's changes and fits beside the database on a small office machine.
-	defaultJournalBudget = 10 << 30
+	defaultJournalBudget = journal.DefaultBudget
 	// One message may have 1 MiB; a journal that cannot hold a few of them could not even ship a large transaction.
 	minJournalBudget = 16 << 20
 	// maxConfigBytes keeps a mistaken path (a dump, a device) from being read into memory.

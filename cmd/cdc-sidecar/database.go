@@ -22,25 +22,17 @@ type databaseTools interface {
 
 func toolsFor(c Config) databaseTools {
 	if c.Database.Scheme == "mysql" {
-		return mysqlTools(c)
+		return mysqlConfig(c, nil)
 	}
-	return postgresTools(c)
-}
-
-func postgresTools(c Config) capture.PostgresConfig {
-	return capture.PostgresConfig{DSN: c.Database, Office: c.Office, Role: c.Role, Send: c.Sends}
-}
-
-func mysqlTools(c Config) capture.MySQLConfig {
-	return capture.MySQLConfig{DSN: c.Database, Office: c.Office, Role: c.Role, Send: c.Sends}
+	return postgresConfig(c, nil)
 }
 
 // checkCapture asks whether changes can be read from the database, checkApply whether they can be written to it.
 func checkCapture(ctx context.Context, c Config) []schema.Finding {
 	if c.Database.Scheme == "mysql" {
-		return capture.CheckMySQL(ctx, mysqlTools(c))
+		return capture.CheckMySQL(ctx, mysqlConfig(c, nil))
 	}
-	return capture.CheckPostgres(ctx, postgresTools(c))
+	return capture.CheckPostgres(ctx, postgresConfig(c, nil))
 }
 
 func checkApply(ctx context.Context, c Config) []schema.Finding {

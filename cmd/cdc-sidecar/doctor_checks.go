@@ -11,11 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cdc-sidecar/broker"
+	"cdc-sidecar/journal"
 	"cdc-sidecar/schema"
 )
-
-// leastFree is the free space below which the journal refuses to grow; doctor fails a little earlier.
-const leastFree = 256 << 20
 
 // checkGroups are doctor's checks, in the order of the report. Each room checks what it needs itself.
 func checkGroups(c Config) []checkGroup {
@@ -98,7 +96,7 @@ func checkFree(folder string, budget int64) schema.Finding {
 	free := int64(min(s.Bavail*uint64(s.Bsize), 1<<62)) //nolint:unconvert // signed or not, by platform
 	f.Message = fmt.Sprintf("%s free at %s, the journal may take %s", size(free), folder, size(budget))
 	switch {
-	case free < leastFree:
+	case free < journal.LeastFree:
 		f.Severity, f.Cause = schema.Failure, "the journal stops taking changes when the disk is nearly full, and the database's log grows instead"
 		f.Fix = "make room on the volume of " + folder
 	case free < budget:
