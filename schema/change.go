@@ -42,6 +42,16 @@ type Change struct {
 	Before Row
 	// After is the row as it became: of an insert and an update. Columns that the log leaves out are Unchanged.
 	After Row
+	// Decided is not nil on a resolution: the row as every office shall have it, the origin of the transaction included.
+	Decided *Decision
+}
+
+// Decision is what a resolution tells of the image that it carries: whose it is, so that later changes are compared with it.
+type Decision struct {
+	Origin Office // whose change the row shows; of a merge, that of the later stamp
+	Stamp  Stamp
+	// Known is the last seq of the head's stream that the decision had taken into account.
+	Known uint64
 }
 
 // KeyRow is the image that identifies the row to be found at the target: Before where it has the key, else After.
@@ -121,6 +131,7 @@ type Transaction struct {
 	// Seen is, on a branch's own transaction, the head's position whose apply precedes it in the branch's own log.
 	Seen Position
 	// Stamp is the hybrid logical clock: the origin's journal gives it to local transactions; a forwarded one keeps it.
+	// What capture hands over of its own office is what the office had seen by then: the journal's stamp is behind it.
 	Stamp Stamp
 	// Commit is the commit time by the origin's log (UTC, to the microsecond where the log has that).
 	Commit  time.Time
@@ -132,6 +143,9 @@ type Transaction struct {
 	// (an LSN, a GTID set). It does not travel. A transaction without Origin carries nothing but Source and Seen: the
 	// log moved on with nothing to send (Silent).
 	Source string
+	// Barrier is not zero on a silent transaction that only says: the log has been read to the mark of this number.
+	// It does not travel.
+	Barrier uint64
 }
 
 // Silent reports that the transaction only moves the position.

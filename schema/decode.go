@@ -358,8 +358,8 @@ func (d *batchDecoder) transaction(s span) (Transaction, error) {
 func (d *batchDecoder) change(s span) (Change, error) {
 	var c Change
 	var table uint64
-	var before, after span
-	var hasBefore, hasAfter bool
+	var before, after, decided span
+	var hasBefore, hasAfter, hasDecided bool
 	err := d.fields(s, func(n protowire.Number, v uint64, body span) error {
 		switch n {
 		case 1:
@@ -370,6 +370,8 @@ func (d *batchDecoder) change(s span) (Change, error) {
 			before, hasBefore = body, true
 		case 4:
 			after, hasAfter = body, true
+		case 5:
+			decided, hasDecided = body, true
 		}
 		return nil
 	})
@@ -390,7 +392,29 @@ func (d *batchDecoder) change(s span) (Change, error) {
 			return c, err
 		}
 	}
+	if hasDecided {
+		if c.Decided, err = d.decision(decided); err != nil {
+			return c, err
+		}
+	}
 	return c, c.Validate()
+}
+
+func (d *batchDecoder) decision(s span) (*Decision, error) {
+	var v Decision
+	return &v, d.fields(s, func(n protowire.Number, u uint64, body span) error {
+		switch n {
+		case 1:
+			v.Origin = Office(d.text[body.from:body.to])
+		case 2:
+			v.Stamp.Millis = protowire.DecodeZigZag(u)
+		case 3:
+			v.Stamp.Counter = narrow[uint32](u)
+		case 4:
+			v.Known = u
+		}
+		return nil
+	})
 }
 
 func (d *batchDecoder) image(s span, columns int) (Row, error) {

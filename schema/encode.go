@@ -167,6 +167,9 @@ func sizeChange(c *Change, table uint32) int {
 	if c.After != nil {
 		n += sizeField(sizeRow(c.After))
 	}
+	if c.Decided != nil {
+		n += sizeField(len(appendDecision(nil, c.Decided)))
+	}
 	return n
 }
 
@@ -181,7 +184,17 @@ func appendChange(b []byte, c *Change, table uint32) []byte {
 	if c.After != nil {
 		b = appendRow(b, 4, c.After)
 	}
+	if c.Decided != nil {
+		b = protowire.AppendBytes(protowire.AppendTag(b, 5, protowire.BytesType), appendDecision(nil, c.Decided))
+	}
 	return b
+}
+
+func appendDecision(b []byte, d *Decision) []byte {
+	b = appendText(b, 1, string(d.Origin))
+	b = appendInt(b, 2, d.Stamp.Millis)
+	b = appendUint(b, 3, uint64(d.Stamp.Counter))
+	return appendUint(b, 4, d.Known)
 }
 
 func allPresent(r Row) bool {

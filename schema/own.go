@@ -25,3 +25,41 @@ const (
 // JournalTable has one row for each office: the epoch of the journal that this database belongs to. Another journal
 // (its volume lost, a copied configuration) is noticed by it before anything moves.
 const JournalTable = "journal" // office text(40) primary key, epoch bigint
+
+// BarrierTable has one row for each office: a number that only rises. Its change in the office's own log marks the place
+// that a decision waits for.
+const (
+	BarrierTable  = "barrier" // office text(40) primary key, mark bigint
+	BarrierOffice = "office"
+	BarrierMark   = "mark"
+)
+
+// ConflictsTable, at the head, is the conflict log. A row that is inserted together with an apply carries in
+// ConflictResolution the rows as they stand: a Batch of one transaction whose changes are Decided.
+const (
+	ConflictsTable     = "conflicts"
+	ConflictID         = "id"         // bigint, given by the database
+	ConflictOffice     = "office"     // text(40): whose log this is, the head
+	ConflictDecidedAt  = "decided_at" // bigint: microseconds since the Unix epoch
+	ConflictTable      = "table_name" // text: as the fleet calls it
+	ConflictKey        = "row_key"    // text: id=7
+	ConflictKind       = "kind"       // text(40): update/update …, head first; unique
+	ConflictPolicy     = "policy"     // text(200): as it was decided
+	ConflictWinner     = "winner"     // text(10): local, remote, merged, none (it waits)
+	ConflictState      = "state"      // text(10): decided, open (waits for a person), parked, resolved
+	ConflictLocal      = "local_image"    // JSON object of the head's row before; null when there was none
+	ConflictBefore     = "remote_before"  // JSON object of what the other office's log had of its row before; may be null
+	ConflictRemote     = "remote_image"   // JSON object of the other office's row; null when it was deleted
+	ConflictResult     = "result_image"   // JSON object of the row as it stands; null when there is none
+	ConflictLocalBy    = "local_origin"   // text(40)
+	ConflictLocalMs    = "local_millis"   // bigint: its stamp
+	ConflictLocalCount = "local_counter"  // bigint
+	ConflictBy         = "remote_origin"  // text(40)
+	ConflictMs         = "remote_millis"  // bigint
+	ConflictCount      = "remote_counter" // bigint
+	ConflictEpoch      = "remote_epoch"   // bigint: the other office's transaction
+	ConflictSeq        = "remote_seq"     // bigint
+	ConflictResolution = "resolution"     // bytes; null when nothing is to be said
+	ConflictResolvedAt = "resolved_at"    // bigint: microseconds; 0: not
+	ConflictTaken      = "taken"          // text(10): local or remote, by a person
+)

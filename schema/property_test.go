@@ -82,6 +82,12 @@ func changes(all []*Table) *rapid.Generator[Change] {
 		if c.Op == Insert || c.Op == Update {
 			c.After = row.Draw(t, "after")
 		}
+		if rapid.Bool().Draw(t, "decided") {
+			c.Decided = &Decision{
+				Origin: offices().Draw(t, "winner"), Known: rapid.Uint64().Draw(t, "known"),
+				Stamp: Stamp{Millis: rapid.Int64().Draw(t, "decided millis"), Counter: rapid.Uint32().Draw(t, "decided counter")},
+			}
+		}
 		return c
 	})
 }
@@ -361,6 +367,25 @@ func FuzzDecodeControl(f *testing.F) {
 		again, err := DecodeControl(first)
 		if err != nil || !bytes.Equal(AppendControl(nil, &again), first) {
 			t.Fatalf("%+v, %v; it was %+v", again, err, c)
+		}
+	})
+}
+
+// Packed keeps the order of stamps, and all of a stamp that an office gives.
+func TestStampsPack(t *testing.T) {
+	stamps := rapid.Custom(func(t *rapid.T) Stamp {
+		return Stamp{Millis: rapid.Int64Range(0, 1<<44-1).Draw(t, "millis"), Counter: rapid.Uint32Range(0, MaxCounter).Draw(t, "counter")}
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := stamps.Draw(t, "a"), stamps.Draw(t, "b")
+		if UnpackStamp(a.Packed()) != a {
+			t.Fatalf("%v comes back as %v", a, UnpackStamp(a.Packed()))
+		}
+		if a.Less(b) != (a.Packed() < b.Packed()) {
+			t.Fatalf("%v and %v change places", a, b)
+		}
+		if next := a.Next(time.UnixMilli(b.Millis)); !a.Less(next) || next.Millis < b.Millis || next.Counter > MaxCounter {
+			t.Fatalf("%v is followed by %v", a, next)
 		}
 	})
 }

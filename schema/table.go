@@ -97,6 +97,7 @@ type Table struct {
 	Key     []int // indexes of the columns that identify a row, in key order; empty: none
 
 	fingerprint uint64
+	keyByName   []int
 }
 
 // Column returns the index of the column of that name, or -1.
@@ -124,5 +125,6 @@ func (t *Table) Fingerprint() uint64 {
 func NewTable(t Table) *Table {
 	t.fingerprint = 0
 	t.Fingerprint()
+	t.keyByName = orderKey(&t)
 	return &t
 }
