@@ -38,15 +38,15 @@ const (
 // ConflictResolution the rows as they stand: a Batch of one transaction whose changes are Decided.
 const (
 	ConflictsTable     = "conflicts"
-	ConflictID         = "id"         // bigint, given by the database
-	ConflictOffice     = "office"     // text(40): whose log this is, the head
-	ConflictDecidedAt  = "decided_at" // bigint: microseconds since the Unix epoch
-	ConflictTable      = "table_name" // text: as the fleet calls it
-	ConflictKey        = "row_key"    // text: id=7
-	ConflictKind       = "kind"       // text(40): update/update …, head first; unique
-	ConflictPolicy     = "policy"     // text(200): as it was decided
-	ConflictWinner     = "winner"     // text(10): local, remote, merged, none (it waits)
-	ConflictState      = "state"      // text(10): decided, open (waits for a person), parked, resolved
+	ConflictID         = "id"             // bigint, given by the database
+	ConflictOffice     = "office"         // text(40): whose log this is, the head
+	ConflictDecidedAt  = "decided_at"     // bigint: microseconds since the Unix epoch
+	ConflictTable      = "table_name"     // text: as the fleet calls it
+	ConflictKey        = "row_key"        // text: id=7
+	ConflictKind       = "kind"           // text(40): update/update …, head first; unique
+	ConflictPolicy     = "policy"         // text(200): as it was decided
+	ConflictWinner     = "winner"         // text(10): local, remote, merged, none (it waits)
+	ConflictState      = "state"          // text(10): decided, open (waits for a person), parked, resolved
 	ConflictLocal      = "local_image"    // JSON object of the head's row before; null when there was none
 	ConflictBefore     = "remote_before"  // JSON object of what the other office's log had of its row before; may be null
 	ConflictRemote     = "remote_image"   // JSON object of the other office's row; null when it was deleted

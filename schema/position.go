@@ -43,7 +43,9 @@ func (s Stamp) Packed() uint64 {
 }
 
 // UnpackStamp is Packed's way back.
-func UnpackStamp(p uint64) Stamp { return Stamp{Millis: int64(p >> 20), Counter: uint32(p & MaxCounter)} }
+func UnpackStamp(p uint64) Stamp {
+	return Stamp{Millis: int64(p >> 20), Counter: uint32(p & MaxCounter)}
+}
 
 // Less orders stamps of any offices; equal stamps of two offices are decided by the office's name.
 func (s Stamp) Less(t Stamp) bool {
