@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"cdc-sidecar/journal"
 	"cdc-sidecar/schema"
@@ -19,6 +20,13 @@ const (
 	defaultAdmin      = "127.0.0.1:8350"
 	// 10 GiB holds weeks of a branch's changes and fits beside the database on a small office machine.
 	defaultJournalBudget = journal.DefaultBudget
+	// A quarter of a year is the longest after which somebody asks why a row is as it is, in most offices.
+	defaultConflictKeep = 90 * 24 * time.Hour
+	maxConflictKeep     = 36500 * 24 * time.Hour // longer is a slip of the pen, and near what 64 bits of nanoseconds hold
+	// Machines that ask any time server differ by milliseconds; a minute forgives those that ask rarely.
+	defaultClockDrift = time.Minute
+	minClockDrift     = time.Second
+	maxClockDrift     = 24 * time.Hour
 	// One message may have 1 MiB; a journal that cannot hold a few of them could not even ship a large transaction.
 	minJournalBudget = 16 << 20
 	// maxConfigBytes keeps a mistaken path (a dump, a device) from being read into memory.
@@ -31,11 +39,13 @@ type Config struct {
 	Office        schema.Office
 	Role          schema.Role
 	Database      schema.DSN
-	Broker        string // amqp:// or amqps:// URL, with the password: not for logs
-	Data          string // the journal's folder; it need not exist yet
-	Admin         string // host:port, or unix:/path
-	AdminToken    string // empty: none is asked for
-	JournalBudget int64  // bytes that the journal may take on disk before absent offices are given up
+	Broker        string        // amqp:// or amqps:// URL, with the password: not for logs
+	Data          string        // the journal's folder; it need not exist yet
+	Admin         string        // host:port, or unix:/path
+	AdminToken    string        // empty: none is asked for
+	JournalBudget int64         // bytes that the journal may take on disk before absent offices are given up
+	ConflictKeep  time.Duration // how long a decided entry of the conflict log is kept; 0: for ever
+	ClockDrift    time.Duration // how far another office's stamp may be ahead of this office's clock
 	LogLevel      slog.Level
 	LogFormat     LogFormat
 	Tables        []TableEntry // as written; ask Rule, Sends and Receives
@@ -98,7 +108,7 @@ func (c *Config) Rule(n schema.TableName) Rule {
 	if own == "" {
 		own = c.Database.DefaultSchema()
 	}
-	rule := Rule{Flow: FlowBoth, Conflict: Conflict{Policy: "latest"}}
+	rule := Rule{Flow: FlowBoth}
 	named := c.Database.Scheme != "mysql" || n.Schema == ""
 	for i := range c.Tables {
 		e := &c.Tables[i]
@@ -109,8 +119,8 @@ func (c *Config) Rule(n schema.TableName) Rule {
 		if e.Flow != "" {
 			rule.Flow = e.Flow
 		}
-		if e.Conflict.Policy != "" {
-			rule.Conflict = e.Conflict
+		if e.Conflict != nil {
+			rule.Conflict = *e.Conflict
 		}
 	}
 	if !named {
@@ -118,6 +128,9 @@ func (c *Config) Rule(n schema.TableName) Rule {
 	}
 	return rule
 }
+
+// Policy is how conflicts of the table are decided, by this office's file: the head's decides, a branch's is not asked.
+func (c *Config) Policy(n schema.TableName) schema.Policy { return c.Rule(n).Conflict }
 
 // Sends reports whether this office's changes of the table go out.
 func (c *Config) Sends(n schema.TableName) bool {

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"cdc-sidecar/schema"
 )
@@ -19,7 +20,10 @@ const maxSocketPath = 107
 
 // config checks the settings, one method each; what is wrong is noted in d.problems.
 func (d *document) config() Config {
-	c := Config{Path: d.path, Tables: d.tables, Data: defaultData, Admin: defaultAdmin, JournalBudget: defaultJournalBudget, LogFormat: LogText}
+	c := Config{
+		Path: d.path, Tables: d.tables, Data: defaultData, Admin: defaultAdmin, JournalBudget: defaultJournalBudget,
+		ConflictKeep: defaultConflictKeep, ClockDrift: defaultClockDrift, LogFormat: LogText,
+	}
 	check := func(key string, required bool, use func(text string) error) {
 		s, there := d.settings[key]
 		switch {
@@ -38,6 +42,8 @@ func (d *document) config() Config {
 	check("admin", false, func(s string) error { c.Admin = s; return checkAdmin(s, c.AdminToken != "") })
 	check("sync", false, checkSync)
 	check("journal.budget", false, func(s string) (err error) { c.JournalBudget, err = parseBudget(s); return err })
+	check("conflicts.keep", false, func(s string) (err error) { c.ConflictKeep, err = parseKeep(s); return err })
+	check("clock.drift", false, func(s string) (err error) { c.ClockDrift, err = parseDrift(s); return err })
 	check("log.level", false, func(s string) (err error) { c.LogLevel, err = parseLevel(s); return err })
 	check("log.format", false, func(s string) (err error) { c.LogFormat, err = parseFormat(s); return err })
 	c.Notices = conflictNotices(&c)
@@ -176,4 +182,41 @@ func parseBudget(s string) (int64, error) {
 		return 0, fmt.Errorf("%s: want at least %d MiB", shown(s), minJournalBudget>>20)
 	}
 	return n * unit, nil
+}
+
+var spanPattern = regexp.MustCompile(`^([0-9]{1,9}) ?(s|m|h|d)$`)
+
+var spanUnits = map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour}
+
+// parseSpan reads a duration in one unit, like 90d. Longer than most is an error, and so cannot overflow.
+func parseSpan(s string, most time.Duration) (time.Duration, error) {
+	part := spanPattern.FindStringSubmatch(s)
+	if part == nil {
+		return 0, fmt.Errorf("%s: want a number and a unit (s, m, h, d), like 90d", shown(s))
+	}
+	n, err := strconv.ParseInt(part[1], 10, 64)
+	unit := spanUnits[part[2]]
+	if err != nil || n > int64(most/unit) {
+		return 0, fmt.Errorf("%s: want at most %d h", shown(s), int64(most.Hours()))
+	}
+	return time.Duration(n) * unit, nil
+}
+
+func parseKeep(s string) (time.Duration, error) {
+	if s == "0" {
+		return 0, nil
+	}
+	keep, err := parseSpan(s, maxConflictKeep)
+	if err == nil && keep == 0 {
+		err = fmt.Errorf("%s: want a time, or 0 (without a unit) to keep them for ever", shown(s))
+	}
+	return keep, err
+}
+
+func parseDrift(s string) (time.Duration, error) {
+	drift, err := parseSpan(s, maxClockDrift)
+	if err == nil && drift < minClockDrift {
+		err = fmt.Errorf("%s: want at least %s", shown(s), minClockDrift)
+	}
+	return drift, err
 }

@@ -98,6 +98,12 @@ func (d *document) root(n ast.Node) {
 		"journal": func(n ast.Node) {
 			d.mapping(n, "journal", map[string]func(ast.Node){"budget": scalar("journal.budget")})
 		},
+		"conflicts": func(n ast.Node) {
+			d.mapping(n, "conflicts", map[string]func(ast.Node){"keep": scalar("conflicts.keep")})
+		},
+		"clock": func(n ast.Node) {
+			d.mapping(n, "clock", map[string]func(ast.Node){"drift": scalar("clock.drift")})
+		},
 		"log": func(n ast.Node) {
 			d.mapping(n, "log", map[string]func(ast.Node){"level": scalar("log.level"), "format": scalar("log.format")})
 		},

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -43,10 +44,14 @@ func golden(t *testing.T, path, got string) {
 // describe is a configuration for a golden file; secrets are written out, to see that they arrive whole.
 func describe(c Config) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "office %s\nrole %s\ndatabase %s\nbroker %s\ndata %s\nadmin %s\ntoken %q\nbudget %d\nlog %s %s\n",
-		c.Office, c.Role, c.Database.URL(), c.Broker, c.Data, c.Admin, c.AdminToken, c.JournalBudget, c.LogLevel, c.LogFormat)
+	fmt.Fprintf(&b, "office %s\nrole %s\ndatabase %s\nbroker %s\ndata %s\nadmin %s\ntoken %q\nbudget %d\nkeep %s\ndrift %s\nlog %s %s\n",
+		c.Office, c.Role, c.Database.URL(), c.Broker, c.Data, c.Admin, c.AdminToken, c.JournalBudget, c.ConflictKeep, c.ClockDrift, c.LogLevel, c.LogFormat)
 	for _, e := range c.Tables {
-		fmt.Fprintf(&b, "table %s line %d flow %q conflict %+v\n", e.Name, e.Line, e.Flow, e.Conflict)
+		conflict := "not said"
+		if e.Conflict != nil {
+			conflict = e.Conflict.String()
+		}
+		fmt.Fprintf(&b, "table %s line %d flow %q conflict %s\n", e.Name, e.Line, e.Flow, conflict)
 	}
 	for _, n := range c.Notices {
 		fmt.Fprintf(&b, "notice %s\n", n)
@@ -193,6 +198,24 @@ func TestBudgets(t *testing.T) {
 	}
 }
 
+func TestDurations(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"0": 0, "1s": time.Second, "5 m": 5 * time.Minute, "36h": 36 * time.Hour, "90d": 90 * 24 * time.Hour, "36500d": 36500 * 24 * time.Hour,
+		"0d": -1, "90": -1, "36501d": -1, "999999999d": -1, "1h30m": -1, "-1d": -1, "1.5d": -1, "90D": -1, "1w": -1, "": -1,
+	} {
+		got, err := parseKeep(text)
+		if (err == nil) != (want >= 0) || (err == nil && got != want) {
+			t.Errorf("keep %q: got %s, %v; want %s", text, got, err, want)
+		}
+	}
+	for text, want := range map[string]time.Duration{"1s": time.Second, "90s": 90 * time.Second, "24h": 24 * time.Hour, "1d": 24 * time.Hour, "0": 0, "0s": 0, "25h": 0, "2d": 0, "1ms": 0} {
+		got, err := parseDrift(text)
+		if (err == nil) != (want != 0) || (err == nil && got != want) {
+			t.Errorf("drift %q: got %s, %v; want %s", text, got, err, want)
+		}
+	}
+}
+
 // Whatever somebody does to the file, loading ends, blames the configuration, and keeps the passwords to itself.
 func TestBrokenFilesKeepTheirSecrets(t *testing.T) {
 	const file = "office: north\nrole: branch\ndatabase: postgres://cdc:topsecret@127.0.0.1/shop\n" +
@@ -227,11 +250,12 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Rule{Flow: FlowBoth, Conflict: Conflict{Policy: "latest"}}
-	if got := c.Rule(schema.TableName{Name: "any"}); got.Flow != want.Flow || got.Conflict.Policy != want.Conflict.Policy {
+	any := schema.TableName{Name: "any"}
+	if got := c.Rule(any); got.Flow != FlowBoth || c.Policy(any).Kind != schema.Latest {
 		t.Errorf("got %+v", got)
 	}
-	if c.Data != defaultData || c.Admin != defaultAdmin || c.JournalBudget != defaultJournalBudget {
+	if c.Data != defaultData || c.Admin != defaultAdmin || c.JournalBudget != defaultJournalBudget ||
+		c.ConflictKeep != 90*24*time.Hour || c.ClockDrift != time.Minute {
 		t.Errorf("got %+v", c)
 	}
 }

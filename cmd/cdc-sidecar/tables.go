@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -21,25 +20,18 @@ const (
 	FlowNone    Flow = "none"
 )
 
-// Conflict says how two offices' changes of one row are settled; it is the head's to say.
-type Conflict struct {
-	Policy  string          // latest, head, branch, merge, manual, offices or add; "": not said
-	Offices []schema.Office // of policy offices: whose change wins, first to last
-	Add     []string        // of policy add: the columns that are counters
-}
-
 // Rule is what is decided for one table.
 type Rule struct {
 	Flow     Flow
-	Conflict Conflict
+	Conflict schema.Policy // as this office's file has it; only the head's counts
 }
 
 // TableEntry is one entry of tables, as written.
 type TableEntry struct {
 	Line     int
-	Name     string   // schema.table with * and ?, as the office's own database writes it
-	Flow     Flow     // "": not said
-	Conflict Conflict // zero: not said
+	Name     string         // schema.table with * and ?, as the office's own database writes it
+	Flow     Flow           // "": not said
+	Conflict *schema.Policy // nil: not said
 
 	schema, table string // Name, split at the dot
 }
@@ -120,58 +112,86 @@ func (d *document) readWhere(n ast.Node) {
 	d.fail(lineOf(n), "where is not in this version yet; leave it out (all rows of the table come) or say flow: none")
 }
 
-func (d *document) readConflict(n ast.Node) Conflict {
+// policyWords are the policies that are one word.
+var policyWords = map[string]schema.PolicyKind{
+	"latest": schema.Latest, "head": schema.HeadWins, "branch": schema.BranchWins, "merge": schema.Merge, "manual": schema.Manual,
+}
+
+// readConflict gives nil for a key without a value: it says nothing.
+func (d *document) readConflict(n ast.Node) *schema.Policy {
 	switch n := n.(type) {
 	case *ast.SequenceNode:
-		c := Conflict{Policy: "offices"}
-		for _, element := range n.Values {
-			if text, ok := d.text(element, "conflict"); ok {
-				office, err := parseOffice(text)
-				if err != nil {
-					d.fail(lineOf(element), "conflict: %v", err)
-				}
-				c.Offices = append(c.Offices, office)
-			}
-		}
-		if len(c.Offices) == 0 {
-			d.fail(lineOf(n), "conflict: an empty list; name the offices, the one that wins first")
-		}
-		return c
+		return d.readOrder(n)
 	case ast.MapNode:
 		return d.readAdd(n.(ast.Node))
 	}
 	text, ok := d.text(n, "conflict")
-	if ok && !slices.Contains([]string{"latest", "head", "branch", "merge", "manual"}, text) {
+	if !ok || text == "" {
+		return nil
+	}
+	kind, known := policyWords[text]
+	if !known {
 		d.fail(lineOf(n), "conflict: %s: want latest, head, branch, merge, manual, a list of offices, or {add: [column]}", shown(text))
 	}
-	return Conflict{Policy: text}
+	return &schema.Policy{Kind: kind}
 }
 
-func (d *document) readAdd(n ast.Node) Conflict {
-	c := Conflict{Policy: "add"}
+func (d *document) readOrder(n *ast.SequenceNode) *schema.Policy {
+	p := &schema.Policy{Kind: schema.Ordered}
+	d.distinct(n.Values, "conflict", func(text string) error {
+		office, err := parseOffice(text)
+		p.Order = append(p.Order, office)
+		return err
+	})
+	if len(n.Values) == 0 {
+		d.fail(lineOf(n), "conflict: an empty list; name the offices, the one that wins first")
+	}
+	return p
+}
+
+func (d *document) readAdd(n ast.Node) *schema.Policy {
+	p, before := &schema.Policy{Kind: schema.Add}, len(d.problems)
 	d.mapping(n, "conflict", map[string]func(ast.Node){"add": func(n ast.Node) {
-		for _, element := range d.sequence(n, "add") {
-			if text, ok := d.text(element, "add"); ok && text != "" {
-				c.Add = append(c.Add, text)
-			}
-		}
+		d.distinct(d.sequence(n, "add"), "add", func(text string) error {
+			p.Add = append(p.Add, text)
+			return nil
+		})
 	}})
-	if len(c.Add) == 0 {
+	if len(p.Add) == 0 && len(d.problems) == before {
 		d.fail(lineOf(n), "conflict: add names no column")
 	}
-	return c
+	return p
 }
 
-// conflictNotices says of conflict keys that they have no effect, and why.
+// distinct reads the texts of a list in which none may be empty or stand twice.
+func (d *document) distinct(list []ast.Node, what string, take func(text string) error) {
+	seen := map[string]bool{}
+	for _, element := range list {
+		text, ok := d.text(element, what)
+		switch {
+		case !ok:
+		case text == "":
+			d.fail(lineOf(element), "%s: an empty name in the list", what)
+		case seen[text]:
+			d.fail(lineOf(element), "%s: %s stands in the list twice", what, shown(text))
+		default:
+			seen[text] = true
+			if err := take(text); err != nil {
+				d.fail(lineOf(element), "%s: %v", what, err)
+			}
+		}
+	}
+}
+
+// conflictNotices says of a branch's keys about conflicts that they have no effect.
 func conflictNotices(c *Config) []string {
+	if c.Role != schema.Branch {
+		return nil
+	}
 	var notices []string
 	for _, e := range c.Tables {
-		switch {
-		case e.Conflict.Policy == "":
-		case c.Role == schema.Branch:
+		if e.Conflict != nil {
 			notices = append(notices, fmt.Sprintf("%s:%d: conflict of %s has no effect at a branch: the head decides", c.Path, e.Line, e.Name))
-		default:
-			notices = append(notices, fmt.Sprintf("%s:%d: conflict of %s has no effect yet: conflicts are not settled in this version", c.Path, e.Line, e.Name))
 		}
 	}
 	return notices

@@ -44,7 +44,7 @@ func TestRules(t *testing.T) {
 			{schema.TableName{Schema: "else", Name: "orders"}, FlowNone, "latest"},
 		} {
 			got := c.Rule(want.table)
-			if got.Flow != want.flow || got.Conflict.Policy != want.conflict {
+			if got.Flow != want.flow || got.Conflict.String() != want.conflict {
 				t.Errorf("%s, %s: got %+v, want %s %s", engine, want.table, got, want.flow, want.conflict)
 			}
 			sends := want.flow == FlowBoth || want.flow == FlowSend
