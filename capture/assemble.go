@@ -21,6 +21,8 @@ type assembler struct {
 	size    int                // of tx's changes, schema.Change.Bytes
 	commit  time.Time          // of the open database transaction
 	seen    schema.Position    // of the open database transaction
+	stamp   schema.Stamp       // the greatest that the open database transaction applied
+	barrier uint64             // the mark that the open database transaction set
 	changes []schema.Change    // slab: tx.Changes is the tail of it that is in use
 }
 
@@ -37,7 +39,8 @@ const (
 
 // begin opens a database transaction.
 func (a *assembler) begin(commit time.Time) {
-	a.mode, a.commit, a.seen, a.tx = nobodys, commit, schema.Position{}, schema.Transaction{}
+	a.mode, a.commit, a.tx = nobodys, commit, schema.Transaction{}
+	a.seen, a.stamp, a.barrier = schema.Position{}, schema.Stamp{}, 0
 }
 
 // wants settles whose work this is when a row comes that is not a progress row, and reports whether such rows are to be
@@ -70,7 +73,7 @@ func (a *assembler) applied(p progressRow) {
 		a.mode = anotherOrigins
 		a.start(schema.Transaction{Origin: p.origin, OriginPos: p.pos, Stamp: p.stamp, Commit: p.commit})
 	default:
-		a.mode, a.seen = headsOwn, p.pos
+		a.mode, a.seen, a.stamp = headsOwn, p.pos, a.stamp.Max(p.stamp)
 	}
 }
 
@@ -102,7 +105,7 @@ func (a *assembler) end(source string) {
 		a.finish(source)
 		return
 	}
-	a.emit(schema.Transaction{Last: true, Seen: a.seen, Source: source})
+	a.emit(schema.Transaction{Last: true, Seen: a.seen, Stamp: a.stamp, Barrier: a.barrier, Source: source})
 }
 
 // take hands out what is there.

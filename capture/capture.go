@@ -42,7 +42,8 @@ const (
 
 // Run hands what src reads to sink, in order, and confirms to src what sink has taken. While the sink works on one group,
 // the next gathers. Transactions that carry nothing but a position are folded: only the newest goes out, at most once in
-// silentEvery. Every transaction handed over carries in Seen what the silent ones before it had seen.
+// silentEvery; a mark that somebody waits for goes out at once. Every transaction handed over carries in Seen and Stamp what
+// the silent ones before it had seen.
 //
 // It returns nil when ctx ends, otherwise the error of the source or of the sink. It closes src by then: a Postgres that is
 // being stopped waits for whoever is connected and reads no more.
@@ -115,6 +116,7 @@ type delivery struct {
 	group  []schema.Transaction
 	silent schema.Transaction // the newest position that nothing durable covers yet; none when Source is empty
 	seen   schema.Position    // of the newest silent transaction
+	stamp  schema.Stamp       // the greatest of all silent ones
 }
 
 func (d *delivery) run(ctx context.Context, batches <-chan []schema.Transaction) error {
@@ -167,12 +169,20 @@ func (d *delivery) add(tx schema.Transaction) {
 		if !tx.Seen.IsZero() {
 			d.seen = tx.Seen
 		}
-		tx.Seen = d.seen
+		d.stamp = d.stamp.Max(tx.Stamp)
+		tx.Seen, tx.Stamp = d.seen, d.stamp
+		if tx.Barrier != 0 { // somebody waits for it; the position behind it does not hurry
+			d.group = append(d.group, schema.Transaction{Barrier: tx.Barrier, Last: true})
+			tx.Barrier = 0
+		}
 		d.silent = tx
 		return
 	}
 	if tx.Seen.IsZero() {
 		tx.Seen = d.seen
+	}
+	if tx.Stamp == (schema.Stamp{}) {
+		tx.Stamp = d.stamp
 	}
 	d.group, d.silent = append(d.group, tx), schema.Transaction{}
 }

@@ -371,7 +371,8 @@ func (d *mysqlDecoder) tableMap(m *replication.TableMapEvent, data []byte) error
 // table makes a table of a table map that was not seen before.
 func (d *mysqlDecoder) table(m *replication.TableMapEvent) (*mysqlTable, error) {
 	t := &mysqlTable{ownSchema: string(m.Schema), ownName: string(m.Table)}
-	ours := t.ownSchema == schema.OwnSchema && t.ownName == schema.ProgressTable
+	_, ours := ownTables[t.ownName]
+	ours = ours && t.ownSchema == schema.OwnSchema
 	name := catalog.MySQLName(t.ownSchema, t.ownName, d.defaultSchema)
 	if !ours && !d.sent(t.ownSchema, name) {
 		return t, nil
@@ -387,7 +388,7 @@ func (d *mysqlDecoder) table(m *replication.TableMapEvent) (*mysqlTable, error) 
 		return nil, err
 	}
 	if ours {
-		t.progress, err = progressIndexes(t.table)
+		t.own, err = ownTableOf(t.table, t.ownName)
 		return t, err
 	}
 	if t.captured = len(t.table.Key) > 0; t.captured {
@@ -415,7 +416,7 @@ func (d *mysqlDecoder) rowsEvent(kind replication.EventType, data []byte) error 
 	if t.captured && d.group.xa {
 		return d.xaError("it wrote to table " + t.table.String())
 	}
-	if t.progress == nil && (t.ownSchema == schema.OwnSchema || !d.wants() || !t.captured) {
+	if t.own == nil && (t.ownSchema == schema.OwnSchema || !d.wants() || !t.captured) {
 		return nil
 	}
 	op, err := d.rows.begin(t, kind, &r)
@@ -440,18 +441,13 @@ func (d *mysqlDecoder) changes(t *mysqlTable, op schema.Op, r *mysqlBytes) error
 		if op != schema.Delete {
 			c.After, images = images[0], images[1:]
 		}
-		if t.progress == nil {
+		if t.own == nil {
 			d.add(c)
 			continue
 		}
-		if c.After == nil {
-			continue // administration
-		}
-		p, err := readProgress(t.progress, c.After)
-		if err != nil {
+		if err := t.own.read(&d.assembler, op, c.After); err != nil {
 			return err
 		}
-		d.applied(p)
 	}
 	return nil
 }

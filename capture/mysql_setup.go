@@ -25,6 +25,23 @@ var mysqlTables = []string{
 	reported_epoch bigint NOT NULL DEFAULT 0, reported_seq bigint NOT NULL DEFAULT 0,
 	state varchar(40) NOT NULL DEFAULT 'active', heard bigint NOT NULL DEFAULT 0, PRIMARY KEY (office, member))
 	ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin`,
+	`CREATE TABLE IF NOT EXISTS cdc_sidecar.barrier (office varchar(40) PRIMARY KEY, mark bigint NOT NULL)
+	ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin`,
+	`CREATE TABLE IF NOT EXISTS cdc_sidecar.conflicts (
+	id bigint AUTO_INCREMENT PRIMARY KEY, office varchar(40) NOT NULL, decided_at bigint NOT NULL,
+	table_name varchar(200) NOT NULL, row_key longtext NOT NULL, kind varchar(40) NOT NULL, policy varchar(200) NOT NULL,
+	winner varchar(10) NOT NULL, state varchar(10) NOT NULL,
+	local_image longtext, remote_before longtext, remote_image longtext, result_image longtext,
+	local_origin varchar(40) NOT NULL, local_millis bigint NOT NULL, local_counter bigint NOT NULL,
+	remote_origin varchar(40) NOT NULL, remote_millis bigint NOT NULL, remote_counter bigint NOT NULL,
+	remote_epoch bigint NOT NULL, remote_seq bigint NOT NULL,
+	resolution longblob, resolved_at bigint NOT NULL DEFAULT 0, taken varchar(10) NOT NULL DEFAULT '')
+	ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`,
+	`CREATE TABLE IF NOT EXISTS cdc_sidecar.parked (
+	id bigint AUTO_INCREMENT PRIMARY KEY, office varchar(40) NOT NULL, row_id varchar(32) NOT NULL,
+	table_name varchar(200) NOT NULL, row_key longtext NOT NULL, reason longtext NOT NULL, parked_at bigint NOT NULL,
+	body longblob NOT NULL, conflict bigint NOT NULL DEFAULT 0)
+	ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`,
 }
 
 // mysqlSetup looks at one server, and changes what is ours on it.
@@ -246,7 +263,10 @@ func (s *mysqlSetup) plan(ctx context.Context) ([]string, error) {
 
 // missing are the names of those of our tables that are not there.
 func (s *mysqlSetup) missing(ctx context.Context) (map[string]bool, error) {
-	missing := map[string]bool{schema.ProgressTable: true, schema.JournalTable: true, schema.OfficesTable: true}
+	missing := map[string]bool{}
+	for _, table := range schema.OwnTables {
+		missing[table] = true
+	}
 	tables, err := s.table(ctx, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '"+schema.OwnSchema+"'")
 	if err != nil {
 		return nil, s.config.refused("look for our tables", err)
@@ -308,7 +328,7 @@ func (c MySQLConfig) Teardown(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, table := range ownMySQLTables {
+	for _, table := range schema.OwnTables {
 		if missing[table] {
 			continue
 		}
@@ -328,13 +348,10 @@ func (c MySQLConfig) Teardown(ctx context.Context) error {
 	return nil
 }
 
-// ownMySQLTables in the order in which Teardown empties them: the journal's row last, for it says whether anything is left.
-var ownMySQLTables = []string{schema.ProgressTable, schema.OfficesTable, schema.JournalTable}
-
 // TeardownSQL are the statements of Teardown, for an administrator.
 func (c MySQLConfig) TeardownSQL() []string {
 	var statements []string
-	for _, table := range ownMySQLTables {
+	for _, table := range schema.OwnTables {
 		statements = append(statements, fmt.Sprintf("DELETE FROM cdc_sidecar.%s WHERE office = '%s'", table, c.Office))
 	}
 	return append(statements, "DROP DATABASE cdc_sidecar -- unless cdc_sidecar.journal has rows of other offices")

@@ -17,8 +17,8 @@ import (
 type mysqlTable struct {
 	ownSchema, ownName string
 	captured           bool
-	progress           []int         // column indexes of our progress table, by progressColumns; nil: another table
-	table              *schema.Table // nil unless captured or progress
+	own                *ownTable     // nil: an application's table
+	table              *schema.Table // nil unless captured or ours
 	readers            []mysqlReader // by column
 }
 

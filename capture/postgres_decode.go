@@ -36,7 +36,7 @@ type postgresRelation struct {
 	table     *schema.Table // nil before the first change
 	captured  bool
 	texts     []postgresText
-	progress  []int // column indexes of the progress table, by progressColumns; nil: another table
+	own       *ownTable // nil: an application's table, or one of ours that says nothing
 }
 
 // decode takes one message in. Its error is a *schema.BrokenError where the message is not understood.
@@ -110,7 +110,7 @@ func (d *postgresDecoder) idle(lsn uint64) {
 
 // wanted reports whether rel's changes are to be decoded, and settles whose transaction this is.
 func (d *postgresDecoder) wanted(rel *postgresRelation) bool {
-	return rel.progress != nil || d.wants() && rel.captured
+	return rel.own != nil || d.wants() && rel.captured
 }
 
 func (d *postgresDecoder) row(r *postgresReader, kind byte) error {
@@ -149,8 +149,8 @@ func (d *postgresDecoder) row(r *postgresReader, kind byte) error {
 	if r.short {
 		return nil
 	}
-	if rel.progress != nil {
-		return d.progress(rel, c.After)
+	if rel.own != nil {
+		return rel.own.read(&d.assembler, c.Op, c.After)
 	}
 	d.add(c)
 	return nil
@@ -193,7 +193,7 @@ func (d *postgresDecoder) truncate(r *postgresReader) error {
 		if err != nil {
 			return err
 		}
-		if rel.progress == nil && d.wanted(rel) {
+		if rel.own == nil && d.wanted(rel) {
 			d.add(schema.Change{Table: rel.table, Op: schema.Truncate})
 		}
 	}
@@ -235,9 +235,7 @@ func (d *postgresDecoder) announced(oid uint32, kind byte) (*postgresRelation, e
 		rel.texts[i] = postgresTextOf(&table.Columns[i])
 	}
 	if rel.announced.Schema == schema.OwnSchema {
-		if rel.announced.Name == schema.ProgressTable {
-			rel.progress, err = progressIndexes(table)
-		}
+		rel.own, err = ownTableOf(table, rel.announced.Name)
 	} else if rel.captured = d.send(table.TableName); rel.captured && len(table.Key) == 0 {
 		err = keylessError(table.TableName, rel.announced)
 	}

@@ -63,3 +63,26 @@ const (
 	ConflictResolvedAt = "resolved_at"    // bigint: microseconds; 0: not
 	ConflictTaken      = "taken"          // text(10): local or remote, by a person
 )
+
+// ParkedTable has the changes that wait because another row here has their unique key, and those behind them of the same
+// rows. They are in order of ParkedID.
+const (
+	ParkedTable  = "parked"
+	ParkedID     = "id"         // bigint, given by the database
+	ParkedOffice = "office"     // text(40): where they wait
+	ParkedRow    = "row_id"     // text(32): RowID in hexadecimal
+	ParkedName   = "table_name" // text: as the fleet calls it
+	ParkedKey    = "row_key"    // text: id=7
+	ParkedReason = "reason"     // text: what the database said
+	ParkedAt     = "parked_at"  // bigint: microseconds since the Unix epoch
+	ParkedChange = "body"       // bytes: a Batch of one transaction with one change
+	ParkedEntry  = "conflict"   // bigint: ConflictID of the entry that tells of it; 0: none
+)
+
+// OwnTables are all tables of OwnSchema, as every office has them; the journal's last: its row says whether anything is left.
+var OwnTables = []string{ProgressTable, OfficesTable, BarrierTable, ConflictsTable, ParkedTable, JournalTable}
+
+// Published reports whether an office's own log must have what is written to that table of OwnSchema.
+func Published(table string) bool {
+	return table == ProgressTable || table == BarrierTable || table == ConflictsTable
+}
