@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strconv"
 	"strings"
@@ -121,6 +122,101 @@ func TestAcknowledgedIsOfItsPlace(t *testing.T) {
 			}
 			same(t, all(t, j), txs)
 		})
+	}
+}
+
+// What capture hands over is what the office had seen by then: our own stamps are behind it, strictly rising, and go on so
+// in the next life.
+func TestStampIsBehindWhatWasSeen(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, options())
+	stamp := func(millis int64, counter uint32) schema.Stamp {
+		return schema.Stamp{Millis: born.UnixMilli() + millis, Counter: counter}
+	}
+	own := func(seen schema.Stamp) schema.Transaction {
+		tx := local("own", row(1, 10))
+		tx.Stamp = seen
+		return tx
+	}
+	mark := func(seen schema.Stamp) schema.Transaction { return schema.Transaction{Last: true, Source: "mark", Stamp: seen} }
+	large := parts(own(stamp(40, 0)), own(stamp(50, 0)), own(stamp(60, 0)))
+	for i, step := range []struct {
+		txs  []schema.Transaction
+		want schema.Stamp
+	}{
+		{[]schema.Transaction{own(schema.Stamp{})}, stamp(0, 0)},
+		{[]schema.Transaction{own(stamp(-5, 9))}, stamp(0, 1)}, // long ago
+		{[]schema.Transaction{own(stamp(0, 1))}, stamp(0, 2)},
+		{[]schema.Transaction{own(stamp(7, 3))}, stamp(7, 4)},
+		{[]schema.Transaction{own(schema.Stamp{})}, stamp(7, 5)},
+		{[]schema.Transaction{mark(stamp(9, 1))}, stamp(9, 1)},
+		{[]schema.Transaction{mark(stamp(8, 1))}, stamp(9, 1)},
+		{[]schema.Transaction{own(stamp(8, 0))}, stamp(9, 2)},
+		{[]schema.Transaction{own(stamp(9, schema.MaxCounter))}, stamp(10, 0)},
+		{[]schema.Transaction{from(north, 30, "f", row(2, 10)), own(stamp(20, 0))}, stamp(30, 8)},
+		{large[:1], stamp(30, 8)}, // open: not to be seen yet
+		{large[1:], stamp(40, 1)},
+	} {
+		put(t, j, step.txs...)
+		if got := j.State().Stamp; got != step.want {
+			t.Errorf("step %d: stamp %v, want %v", i, got, step.want)
+		}
+		if last := step.txs[len(step.txs)-1]; last.Source == "own" && last.Stamp != step.want {
+			t.Errorf("step %d: the transaction has the stamp %v, want %v", i, last.Stamp, step.want)
+		}
+		if i%2 == 1 { // not between the parts
+			shut(t, j)
+			j = open(t, dir, options())
+			if got := j.State().Stamp; got != step.want {
+				t.Errorf("step %d: stamp %v in the next life, want %v", i, got, step.want)
+			}
+		}
+	}
+	for i := range large {
+		if large[i].Stamp != stamp(40, 1) {
+			t.Errorf("part %d has the stamp %v", i, large[i].Stamp)
+		}
+	}
+	var last schema.Stamp
+	for _, tx := range all(t, j) {
+		if tx.Origin == here && tx.Part == 0 {
+			if !last.Less(tx.Stamp) {
+				t.Errorf("transaction %d: stamp %v behind %v", tx.Pos.Seq, tx.Stamp, last)
+			}
+			last = tx.Stamp
+		}
+	}
+}
+
+// A barrier alone says something to others of this process; the journal has nothing to remember.
+func TestBarrierWritesNothing(t *testing.T) {
+	barrier := schema.Transaction{Last: true, Barrier: 7}
+	dir := t.TempDir()
+	j := open(t, dir, options())
+	put(t, j, local("1", row(1, 10)))
+	before, index, grown := j.State(), j.index, j.Grown()
+	put(t, j, barrier)
+	put(t, j, barrier, barrier)
+	if j.index != index || !reflect.DeepEqual(j.State(), before) {
+		t.Errorf("%d records more; state %+v, it was %+v", j.index-index, j.State(), before)
+	}
+	select {
+	case <-grown:
+		t.Error("grown by a barrier")
+	default:
+	}
+	group := []schema.Transaction{from(north, 1, "", row(2, 10)), barrier, from(north, 2, "2", row(3, 10)), barrier}
+	put(t, j, group...)
+	if s := j.State(); s.Last != 3 || s.Source != "2" {
+		t.Errorf("state %+v", s)
+	}
+	index = j.index
+	put(t, j, barrier, silent("3", 8)) // a mark, as ever
+	if s := j.State(); j.index != index+1 || s.Source != "3" || s.Seen.Seq != 8 {
+		t.Errorf("%d records more, state %+v", j.index-index, s)
+	}
+	if got := all(t, j); len(got) != 3 {
+		t.Errorf("holds %s", seqs(got))
 	}
 }
 

@@ -48,7 +48,7 @@ func (p *packer) pack(txs []schema.Transaction) error {
 			if p.inside {
 				return fmt.Errorf("journal: a transaction ends without its last part, at %s", txs[0].Source)
 			}
-			p.move(&txs[0])
+			p.silent(&txs[0])
 			moved, txs = moved || txs[0].Source != "", txs[1:]
 			continue
 		}
@@ -116,7 +116,7 @@ func (p *packer) large(unit []schema.Transaction, closed bool) error {
 			if p.inside {
 				return fmt.Errorf("journal: a transaction ends without its last part, at %s", t.Source)
 			}
-			p.move(t)
+			p.silent(t)
 			continue
 		}
 		if err := p.number(unit[i : i+1]); err != nil {
@@ -158,15 +158,16 @@ func (p *packer) number(txs []schema.Transaction) error {
 	return nil
 }
 
-// begin opens the next seq and moves the clock: for our own transaction past its commit, else up to the stamp it has.
+// begin opens the next seq and moves the clock: up to the stamp that the transaction has, and of our own, where that is what
+// the office had seen by then, past it and past its commit.
 func (p *packer) begin(t *schema.Transaction) {
 	p.head.seq++
 	p.piece = 0
+	p.head.stamp = p.head.stamp.Max(t.Stamp)
 	if t.Origin == p.head.office {
 		p.head.stamp = p.head.stamp.Next(p.happened(t.Commit))
 		return
 	}
-	p.head.stamp = p.head.stamp.Max(t.Stamp)
 	p.acknowledge(t.Origin, t.OriginPos)
 }
 
@@ -212,6 +213,12 @@ func (p *packer) move(t *schema.Transaction) {
 	if !t.Seen.IsZero() {
 		p.head.seen = t.Seen
 	}
+}
+
+// silent takes over a place with nothing to send. Without a place it needs no record: a capture that starts anew reads it again.
+func (p *packer) silent(t *schema.Transaction) {
+	p.move(t)
+	p.head.stamp = p.head.stamp.Max(t.Stamp)
 }
 
 // message makes the records of transactions that share a body: one, or several when the body must be cut.

@@ -36,7 +36,9 @@ func (m *model) append(txs []schema.Transaction) {
 		if !tx.Seen.IsZero() {
 			m.head.seen = tx.Seen
 		}
-		if !tx.Silent() {
+		if tx.Silent() {
+			m.head.stamp = m.head.stamp.Max(tx.Stamp)
+		} else {
 			m.number(&tx)
 			m.open = append(m.open, tx)
 		}
@@ -50,7 +52,7 @@ func (m *model) number(tx *schema.Transaction) {
 	if tx.Part == 0 {
 		m.head.seq++
 		if tx.Origin == here {
-			m.head.stamp = m.head.stamp.Next(tx.Commit)
+			m.head.stamp = m.head.stamp.Max(tx.Stamp).Next(tx.Commit)
 		} else {
 			m.head.stamp = m.head.stamp.Max(tx.Stamp)
 			acked := map[schema.Office]schema.Position{}
@@ -115,6 +117,15 @@ func (l *databaseLog) row(t *rapid.T) schema.Change {
 	return row(l.ids, size)
 }
 
+// seen is a stamp that the office may have seen: about its own time, most often none.
+func (l *databaseLog) seen(t *rapid.T) schema.Stamp {
+	ahead := rapid.Int64Range(-200, 100).Draw(t, "stamp seen")
+	if ahead < -100 {
+		return schema.Stamp{}
+	}
+	return schema.Stamp{Millis: born.UnixMilli() + ahead, Counter: rapid.SampledFrom([]uint32{0, 1, 8, schema.MaxCounter}).Draw(t, "counter")}
+}
+
 // grow adds what one database transaction gives.
 func (l *databaseLog) grow(t *rapid.T) {
 	var txs []schema.Transaction
@@ -125,9 +136,13 @@ func (l *databaseLog) grow(t *rapid.T) {
 		}
 		txs = append(txs, parts(all...)...)
 	}
-	switch rapid.SampledFrom([]string{"local", "local", "local", "applied", "silent"}).Draw(t, "kind") {
+	switch rapid.SampledFrom([]string{"local", "local", "local", "applied", "silent", "barrier"}).Draw(t, "kind") {
 	case "local":
-		large(func() schema.Transaction { return local("", l.row(t)) })
+		large(func() schema.Transaction {
+			tx := local("", l.row(t))
+			tx.Stamp = l.seen(t)
+			return tx
+		})
 	case "applied":
 		for range rapid.IntRange(1, 4).Draw(t, "group") {
 			origin := rapid.SampledFrom([]schema.Office{north, south}).Draw(t, "origin")
@@ -136,6 +151,10 @@ func (l *databaseLog) grow(t *rapid.T) {
 		}
 	case "silent":
 		txs = append(txs, silent("", uint64(len(l.txs))))
+		txs[0].Stamp = l.seen(t)
+	case "barrier":
+		l.txs = append(l.txs, schema.Transaction{Last: true, Barrier: uint64(len(l.txs)) + 1})
+		return
 	}
 	txs[len(txs)-1].Source = fmt.Sprint("place ", len(l.txs)+len(txs))
 	l.txs = append(l.txs, txs...)
