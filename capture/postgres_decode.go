@@ -35,8 +35,8 @@ type postgresRelation struct {
 	announced catalog.Relation
 	table     *schema.Table // nil before the first change
 	captured  bool
-	texts     []postgresText
-	own       *ownTable // nil: an application's table, or one of ours that says nothing
+	canonical []func(text string) (string, error) // of each column; nil: as written
+	own       *ownTable                           // nil: an application's table, or one of ours that says nothing
 }
 
 // decode takes one message in. Its error is a *schema.BrokenError where the message is not understood.
@@ -159,8 +159,8 @@ func (d *postgresDecoder) row(r *postgresReader, kind byte) error {
 // tuple reads a row image. In a key image ('K') the other columns are written as NULL, which they need not be.
 func (d *postgresDecoder) tuple(t *tupleReader, which byte) (schema.Row, error) {
 	n := int(t.uint16())
-	if n != len(t.rel.texts) {
-		return nil, brokenMessage(which, fmt.Sprintf("table %s has %d columns, the row %d", t.rel.table.TableName, len(t.rel.texts), n))
+	if n != len(t.rel.canonical) {
+		return nil, brokenMessage(which, fmt.Sprintf("table %s has %d columns, the row %d", t.rel.table.TableName, len(t.rel.canonical), n))
 	}
 	row := d.newRow(n)
 	for i := range row {
@@ -230,9 +230,9 @@ func (d *postgresDecoder) announced(oid uint32, kind byte) (*postgresRelation, e
 	if len(table.Columns) != len(rel.announced.Columns) {
 		return nil, fmt.Errorf("table %s: the definition has %d columns, the log %d", table.TableName, len(table.Columns), len(rel.announced.Columns))
 	}
-	rel.texts = make([]postgresText, len(table.Columns))
+	rel.canonical = make([]func(string) (string, error), len(table.Columns))
 	for i := range table.Columns {
-		rel.texts[i] = postgresTextOf(&table.Columns[i])
+		rel.canonical[i] = catalog.PostgresCanonical(&table.Columns[i])
 	}
 	if rel.announced.Schema == schema.OwnSchema {
 		rel.own, err = ownTableOf(table, rel.announced.Name)
@@ -282,9 +282,12 @@ func (t *tupleReader) value(v *schema.Value, column int, keyOnly bool) error {
 		if t.short {
 			return nil
 		}
-		text, err := t.rel.texts[column].canonical(t.text[from:t.at])
-		if err != nil {
-			return err
+		text := t.text[from:t.at]
+		if canonical := t.rel.canonical[column]; canonical != nil {
+			var err error
+			if text, err = canonical(text); err != nil {
+				return err
+			}
 		}
 		*v = schema.Of(text)
 	default:
