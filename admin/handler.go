@@ -33,9 +33,11 @@ var ErrNotHead = errors.New("members are kept at the head office, and this is a 
 
 // Options is what a handler needs.
 type Options struct {
-	Source  Source
-	Token   string // asked for as a bearer token, but for the probes; empty: none
-	Version string // of the program
+	Source Source
+	// Conflicts is the conflict log; nil at a branch.
+	Conflicts Conflicts
+	Token     string // asked for as a bearer token, but for the probes; empty: none
+	Version   string // of the program
 	// Log hears of what goes wrong with a request and has no other way out (a panic in Source); nil: nobody does.
 	Log *slog.Logger
 }
@@ -85,12 +87,16 @@ func (a *api) routes() []route {
 		{http.MethodGet, "/api/v1/status", false, a.status},
 		{http.MethodGet, "/api/v1/offices", false, a.offices},
 		{http.MethodDelete, "/api/v1/offices/{name}", false, a.removeOffice},
+		{http.MethodGet, "/api/v1/conflicts", false, a.conflicts},
+		{http.MethodGet, "/api/v1/conflicts/{id}", false, a.conflict},
+		{http.MethodPost, "/api/v1/conflicts/{id}/resolve", false, a.resolveConflict},
 		{http.MethodGet, "/api/openapi.json", false, static("application/json", openAPI)},
 		{http.MethodGet, "/", false, static("text/html; charset=utf-8", index)},
 	}
 }
 
-// NewHandler answers on all endpoints.
+// NewHandler answers on all endpoints. A page that a browser on this machine has from elsewhere may not change anything:
+// guard looks at where a request goes, this at where it comes from.
 func NewHandler(o Options) http.Handler {
 	a := &api{o}
 	mux := http.NewServeMux()
@@ -105,7 +111,11 @@ func NewHandler(o Options) http.Handler {
 		}
 		mux.Handle(r.method+" "+path, serve)
 	}
-	return mux
+	origin := http.NewCrossOriginProtection()
+	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		problem(w, http.StatusForbidden, "another site's page may not change anything here")
+	}))
+	return origin.Handler(mux)
 }
 
 // guard asks for the token. Without one the port is only this machine's (the configuration sees to that), but a page in

@@ -32,7 +32,8 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("cdc_"+name, help, labels, nil)
 }
 
-// The metrics. Labels are offices, corridors, operations and states: few, and bounded by the fleet.
+// The metrics. Labels are offices, corridors, operations and states: few, and bounded by the fleet. Conflicts have tables
+// for labels: times seven policies and four winners at most, and a table has one policy at a time.
 var (
 	buildInfo         = describe("build_info", "Always 1; the labels say which build this is.", "version", "goversion")
 	state             = describe("state", "1 for the state the sidecar is in, 0 for the others.", "state")
@@ -61,6 +62,15 @@ var (
 	applyEvents       = describe("apply_events_total", "Changes applied to the office's own database.", "op")
 	applyRepaired     = describe("apply_repaired_total", "Rows that were not as a change expected, and are now.")
 	applyOwn          = describe("apply_own_returned_total", "Changes of this office that came back as acknowledgement.")
+	conflicts         = describe("conflicts_total", "Conflicts decided at the head.", "table", "policy", "winner")
+	conflictsOpen     = describe("conflicts_open", "Conflicts that wait for a person.")
+	parkedChanges     = describe("parked_changes", "Changes that wait because another row has their unique key, and those behind them.")
+	heldChanges       = describe("held_changes_total", "Changes of the head skipped at a branch, because the head will meet the branch's own of the same row.")
+	barriers          = describe("barriers_total", "Times that a decision waited for the head's own capture to pass the log's end.")
+	barrierSeconds    = describe("barrier_seconds", "Time that decisions waited for the head's own capture to pass the log's end.")
+	rowClocks         = describe("row_clocks", "Rows that have a clock.")
+	rowClockBytes     = describe("row_clock_bytes", "Memory that the index of row clocks takes.")
+	rowClockDisk      = describe("row_clock_disk_bytes", "Disk that the index of row clocks takes.")
 	peerStates        = describe("peer_state", "1 for the state the peer is in, 0 for the others.", "peer", "state")
 	peerUnacked       = describe("peer_unacknowledged_entries", "Our transactions that the peer has not reported as applied.", "peer")
 	peerHeard         = describe("peer_last_heard_timestamp_seconds", "When the peer was last heard.", "peer")
@@ -89,6 +99,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	m.journal(s.Journal)
 	m.broker(s.Broker)
 	m.apply(s.Apply)
+	m.conflicts(s)
 	for _, p := range s.Peers {
 		m.peer(p)
 	}
@@ -157,6 +168,20 @@ func (m sender) apply(a Apply) {
 	m.count(applyOwn, a.OwnReturned)
 	m.count(receiveGaps, a.Gaps)
 	m.count(receiveDuplicates, a.Duplicates)
+}
+
+func (m sender) conflicts(s Status) {
+	for _, c := range s.Conflicts.ByTable {
+		m.count(conflicts, c.Count, c.Table, c.Policy, c.Winner)
+	}
+	m.gauge(conflictsOpen, float64(s.Conflicts.Open))
+	m.gauge(parkedChanges, float64(s.Parked))
+	m.count(heldChanges, s.Clocks.Held)
+	m.count(barriers, s.Clocks.Barriers)
+	m <- prometheus.MustNewConstSummary(barrierSeconds, s.Clocks.Barriers, s.Clocks.BarrierSeconds, nil)
+	m.gauge(rowClocks, float64(s.Clocks.Rows))
+	m.gauge(rowClockBytes, float64(s.Clocks.Bytes))
+	m.gauge(rowClockDisk, float64(s.Clocks.DiskBytes))
 }
 
 func (m sender) peer(p Peer) {

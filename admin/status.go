@@ -31,12 +31,15 @@ type Status struct {
 	Since   time.Time     `json:"since"` // of State
 	Started time.Time     `json:"started"`
 
-	Corridors []Corridor `json:"corridors"`
-	Journal   Journal    `json:"journal"`
-	Capture   Capture    `json:"capture"`
-	Broker    Broker     `json:"broker"`
-	Peers     []Peer     `json:"peers"` // at the head: every member; at a branch: the head
-	Apply     Apply      `json:"apply"`
+	Corridors []Corridor     `json:"corridors"`
+	Journal   Journal        `json:"journal"`
+	Capture   Capture        `json:"capture"`
+	Broker    Broker         `json:"broker"`
+	Peers     []Peer         `json:"peers"` // at the head: every member; at a branch: the head
+	Apply     Apply          `json:"apply"`
+	Conflicts ConflictCounts `json:"conflicts"` // at the head; zero at a branch
+	Parked    uint64         `json:"parked"`    // changes that wait here because another row has their unique key, and those behind them
+	Clocks    Clocks         `json:"clocks"`
 
 	// RetentionDeadline is when the database's log would lose its place in our reading if nothing changed; zero while
 	// nothing threatens.
@@ -169,6 +172,9 @@ type Peer struct {
 	LastHeard      time.Time     `json:"last_heard,omitzero"`
 	LastApplied    time.Time     `json:"last_applied,omitzero"` // commit time at the origin of its last transaction applied here
 	Halted         *Halt         `json:"halted,omitempty"`
+	// Conflicts are those in which its changes met others; at the head only, without ByTable.
+	Conflicts ConflictCounts `json:"conflicts"`
+	Parked    uint64         `json:"parked"` // its changes that wait here for a unique key
 }
 
 // Halt says why a peer's stream stands still: a schema.RejectedError, in parts.
@@ -221,6 +227,31 @@ type Apply struct {
 	Duplicates   uint64    `json:"duplicates"`   // transactions that had been applied before: skipped
 	Gaps         uint64    `json:"gaps"`         // times that a stream had a hole, to be filled by a resend
 	LastApplied  time.Time `json:"last_applied,omitzero"`
+}
+
+// ConflictCounts says how often changes of offices that had not heard of each other met on a row.
+type ConflictCounts struct {
+	Total   uint64          `json:"total"`              // decided since the process' start, those that wait for a person included
+	Open    uint64          `json:"open"`               // in the conflict log now, waiting for a person
+	ByTable []ConflictCount `json:"by_table,omitempty"` // Total in parts; each combination once, none zero
+}
+
+// ConflictCount is how many conflicts of a table ended in one way.
+type ConflictCount struct {
+	Table  string `json:"table"`  // as the fleet calls it
+	Policy string `json:"policy"` // its kind in one word (schema.PolicyKind), so that there are few
+	Winner string `json:"winner"` // local, remote, merged, none
+	Count  uint64 `json:"count"`
+}
+
+// Clocks is what it takes to see conflicts.
+type Clocks struct {
+	Rows           uint64  `json:"rows"`            // rows that have a clock: at a branch, that have a change which the head has not acknowledged
+	Bytes          int64   `json:"bytes"`           // of their index, in memory
+	DiskBytes      int64   `json:"disk_bytes"`      // of their index, on disk
+	Held           uint64  `json:"held"`            // at a branch: the head's changes skipped because the head will meet ours of the same row
+	Barriers       uint64  `json:"barriers"`        // at the head: times that a decision waited for our own capture to pass the log's end
+	BarrierSeconds float64 `json:"barrier_seconds"` // waited for that, in all
 }
 
 // Reasons says, in lines for people, why the sidecar is not simply running; empty when it is.
