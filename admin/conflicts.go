@@ -63,7 +63,7 @@ type ConflictFilter struct {
 	Table  string
 	State  string
 	Before int64 // only entries with a smaller ID
-	Limit  int   // 1 to MaxConflicts
+	Limit  int   // at least 1
 }
 
 // Conflict is one entry of the conflict log.

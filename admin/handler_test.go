@@ -62,7 +62,12 @@ func sample() Status {
 				Cause: errors.New("no such column"), Remedy: "ALTER TABLE orders ADD COLUMN vat int",
 			}),
 		}},
-		Apply: Apply{Transactions: 6, Changes: Changes{Insert: 2}, OwnReturned: 3, Repaired: 1, Duplicates: 5, Gaps: 2, LastApplied: at},
+		Conflicts: ConflictCounts{Total: 9, Open: 2, ByTable: []ConflictCount{
+			{Table: "orders", Policy: "latest", Winner: "local", Count: 3}, {Table: "prices", Policy: "manual", Winner: "none", Count: 6},
+		}},
+		Parked: 5,
+		Clocks: Clocks{Rows: 1000, Bytes: 64000, DiskBytes: 8000, Held: 11, Barriers: 40, BarrierSeconds: 1.5},
+		Apply:  Apply{Transactions: 6, Changes: Changes{Insert: 2}, OwnReturned: 3, Repaired: 1, Duplicates: 5, Gaps: 2, LastApplied: at},
 	}
 }
 
@@ -86,6 +91,11 @@ func ask(t *testing.T, s *httptest.Server, method, path string, header http.Head
 	if host := header.Get("Host"); host != "" {
 		r.Host = host
 	}
+	return send(t, s, r)
+}
+
+func send(t *testing.T, s *httptest.Server, r *http.Request) (int, string) {
+	t.Helper()
 	reply, err := s.Client().Do(r)
 	if err != nil {
 		t.Fatal(err)
