@@ -22,6 +22,11 @@ type Table struct {
 	// StorageEngine is MySQL's InnoDB, MyISAM …; empty elsewhere.
 	StorageEngine string
 	Partitioned   bool
+	// PartialOld are the tables, quoted and with their schema, that Postgres' log does not have whole old rows of: this one
+	// and its partitions, as far as REPLICA IDENTITY FULL has not been said of them. Empty elsewhere.
+	PartialOld []string
+	// Sequences are the columns whose values the database gives by itself, in the order of the columns.
+	Sequences []Sequence
 	// Triggers are the names of the triggers that an application put on the table and that are switched on.
 	Triggers []string
 	// OID is Postgres' number of the table; zero elsewhere.

@@ -159,9 +159,14 @@ func (r *mysqlReader) readColumns(ctx context.Context) error {
 			}
 			m.Describe(&c)
 			c.Generated = strings.Contains(extra, "VIRTUAL GENERATED") || strings.Contains(extra, "STORED GENERATED")
-			if t := r.byName[name]; t != nil {
-				t.Columns = append(t.Columns, c)
+			t := r.byName[name]
+			if t == nil {
+				return nil
 			}
+			if strings.Contains(strings.ToLower(extra), "auto_increment") {
+				t.Sequences = append(t.Sequences, Sequence{Column: len(t.Columns), Min: 1, Max: greatest(&c)})
+			}
+			t.Columns = append(t.Columns, c)
 			return nil
 		})
 }

@@ -48,6 +48,9 @@ func ReadPostgres(ctx context.Context, q PostgresQuerier, defaultSchema string) 
 	if err := readPostgresIndexes(ctx, q, oids, byOID); err != nil {
 		return nil, fmt.Errorf("read indexes: %w", err)
 	}
+	if err := readPostgresSequences(ctx, q, oids, byOID); err != nil {
+		return nil, fmt.Errorf("read sequences: %w", err)
+	}
 	done := make([]Table, len(tables))
 	for i := range tables {
 		done[i] = tables[i].complete()
@@ -75,7 +78,10 @@ func readPostgresTables(ctx context.Context, q PostgresQuerier, defaultSchema st
 		SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'p', c.relpersistence = 'u',
 		       CASE c.relreplident WHEN 'd' THEN 'default' WHEN 'n' THEN 'nothing' WHEN 'f' THEN 'full' ELSE 'index' END,
 		       ARRAY(SELECT t.tgname::text FROM pg_trigger t
-		             WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' ORDER BY 1)
+		             WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' ORDER BY 1),
+		       ARRAY(SELECT format('%I.%I', m.nspname, r.relname) FROM pg_class r JOIN pg_namespace m ON m.oid = r.relnamespace
+		             WHERE r.relreplident <> 'f' AND (r.oid = c.oid OR c.relkind = 'p' AND r.oid IN (SELECT relid FROM pg_partition_tree(c.oid)))
+		             ORDER BY r.oid <> c.oid, 1)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
 		  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' AND n.nspname <> $1
@@ -87,7 +93,7 @@ func readPostgresTables(ctx context.Context, q PostgresQuerier, defaultSchema st
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (postgresTable, error) {
 		t := postgresTable{Table: Table{Table: &schema.Table{Engine: schema.Postgres}}}
-		err := row.Scan(&t.OID, &t.OwnSchema, &t.Name, &t.Partitioned, &t.Unlogged, &t.ReplicaIdentity, &t.Triggers)
+		err := row.Scan(&t.OID, &t.OwnSchema, &t.Name, &t.Partitioned, &t.Unlogged, &t.ReplicaIdentity, &t.Triggers, &t.PartialOld)
 		t.TableName = PostgresName(t.OwnSchema, t.Name, defaultSchema)
 		return t, err
 	})
