@@ -56,14 +56,19 @@ func workload(j *Journal, acked func([]schema.Transaction)) error {
 
 func crashOptions(d *disk) Options {
 	o := options()
-	o.FS, o.segment, o.Budget = d, 16<<10, 128<<10
+	o.vfs, o.segment, o.Budget = d, 16<<10, 128<<10
 	return o
 }
 
 // survives opens what a crash left: everything acknowledged is there, nothing incomplete is to be seen, and it goes on.
 func survives(t *testing.T, what, dir string, acked []schema.Transaction) {
 	t.Helper()
-	j, err := Open(dir, crashOptions(newDisk()))
+	survivesIn(t, what, dir, crashOptions(newDisk()), acked)
+}
+
+func survivesIn(t *testing.T, what, dir string, o Options, acked []schema.Transaction) {
+	t.Helper()
+	j, err := Open(dir, o)
 	if err != nil {
 		t.Fatalf("%s: %v", what, err)
 	}

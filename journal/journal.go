@@ -1,20 +1,17 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/fs"
-	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
@@ -36,16 +33,17 @@ type Options struct {
 	Budget int64 // bytes; 0: DefaultBudget
 	Log    *slog.Logger
 	Now    func() time.Time // tests; nil: time.Now
-	FS     types.VFS        // tests; nil: the disk
+	Disk   *MemoryDisk      // simulations; nil: the real disk
 
-	segment int // tests; bytes of a file, 0: segmentBytes
+	vfs     types.VFS // tests; nil: the system's files
+	segment int       // tests; bytes of a file, 0: segmentBytes, of a MemoryDisk memorySegmentBytes
 }
 
 // Journal is an open journal. One goroutine appends; any number read and release.
 type Journal struct {
 	dir     string
 	options Options
-	lock    *os.File
+	volume  volume
 	log     *wal.WAL
 
 	appending sync.Mutex // held by Append and Resume
@@ -89,55 +87,41 @@ func Open(dir string, o Options) (*Journal, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.FS == nil {
-		o.FS = fs.New()
-	}
-	if o.segment == 0 {
-		o.segment = segmentBytes
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the journal's folder: %w", err)
-	}
-	held, err := lock(dir)
+	v, err := o.mount(dir)
 	if err != nil {
 		return nil, err
 	}
-	j := &Journal{dir: dir, options: o, lock: held, grown: make(chan struct{})}
+	j := &Journal{dir: dir, options: o, volume: v, grown: make(chan struct{})}
 	if err := j.openLog(); err != nil {
-		return nil, errors.Join(j.broken(err), held.Close())
+		return nil, errors.Join(j.broken(err), v.Close())
 	}
 	if err := j.load(); err != nil {
-		return nil, errors.Join(err, j.log.Close(), held.Close())
+		return nil, errors.Join(err, j.log.Close(), v.Close())
 	}
 	j.recallPublished()
 	return j, nil
 }
 
-func (j *Journal) openLog() error {
-	meta := &metadb.BoltMetaDB{}
-	files := filer{segment.NewFiler(j.dir, j.options.FS)}
-	err := j.whole()
-	if err == nil {
-		err = mend(j.dir, meta, files)
+// mount takes hold of the volume, and completes the options for it.
+func (o *Options) mount(dir string) (volume, error) {
+	if o.Disk != nil {
+		o.segment = cmp.Or(o.segment, memorySegmentBytes)
+		return o.Disk.open(dir)
 	}
+	o.segment = cmp.Or(o.segment, segmentBytes)
+	return openFolder(dir, o.vfs)
+}
+
+func (j *Journal) openLog() error {
+	meta := j.volume.meta()
+	files := filer{segment.NewFiler(j.dir, j.volume.files())}
+	err := mend(j.dir, j.volume, meta, files)
 	if err == nil {
 		j.log, err = wal.Open(j.dir, wal.WithMetaStore(meta), wal.WithSegmentFiler(files), wal.WithSegmentSize(j.options.segment),
 			wal.WithLogger(hclog.NewNullLogger()))
 	}
 	if err != nil {
 		return errors.Join(err, meta.Close())
-	}
-	return nil
-}
-
-// whole refuses segments without the list of segments: raft-wal would take the journal for a new one and delete them.
-func (j *Journal) whole() error {
-	segments, err := filepath.Glob(filepath.Join(j.dir, "*.wal"))
-	if err != nil || len(segments) == 0 {
-		return err
-	}
-	if _, err := os.Stat(filepath.Join(j.dir, metadb.FileName)); err != nil {
-		return fmt.Errorf("there are segments but not their list: %w", err)
 	}
 	return nil
 }
@@ -325,7 +309,11 @@ func (j *Journal) store() error {
 			logs = append(logs, &raft.Log{Index: j.index + uint64(n) + 1, Data: appendRecord(make([]byte, 0, len(records[n].message)+recordCost), &records[n])})
 			n++
 		}
-		if err := j.log.StoreLogs(logs); err != nil {
+		err := j.log.StoreLogs(logs)
+		if err == nil {
+			err = j.settle()
+		}
+		if err != nil {
 			j.die(err)
 			return fmt.Errorf("write the journal: %w", err)
 		}
@@ -333,6 +321,16 @@ func (j *Journal) store() error {
 		records = records[n:]
 	}
 	return nil
+}
+
+// settle waits, on a MemoryDisk, for the file that the log begins by itself: so the same seed takes the same steps.
+func (j *Journal) settle() error {
+	if j.options.Disk == nil {
+		return nil
+	}
+	_ = j.log.DeleteRange(0, 0) // there is no such record; waiting is all it does
+	_, err := j.volume.free()   // the disk may have crashed meanwhile
+	return err
 }
 
 // show makes durable records visible, up to the last closed one.
@@ -367,7 +365,7 @@ func (j *Journal) Close() error {
 	j.dead = errClosed
 	seq := j.published
 	j.mu.Unlock()
-	return errors.Join(j.writePublished(seq), j.log.Close(), j.lock.Close())
+	return errors.Join(j.writePublished(seq), j.log.Close(), j.volume.Close())
 }
 
 func (j *Journal) broken(cause error) error {

@@ -138,7 +138,9 @@ func TestStampIsBehindWhatWasSeen(t *testing.T) {
 		tx.Stamp = seen
 		return tx
 	}
-	mark := func(seen schema.Stamp) schema.Transaction { return schema.Transaction{Last: true, Source: "mark", Stamp: seen} }
+	mark := func(seen schema.Stamp) schema.Transaction {
+		return schema.Transaction{Last: true, Source: "mark", Stamp: seen}
+	}
 	large := parts(own(stamp(40, 0)), own(stamp(50, 0)), own(stamp(60, 0)))
 	for i, step := range []struct {
 		txs  []schema.Transaction

@@ -2,10 +2,12 @@ package journal
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"time"
 
+	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 )
 
@@ -13,15 +15,24 @@ import (
 // and in its metadata a moment later; when the process ends between the two, or in the middle of the first, each later
 // append fails with "segment is sealed". What was acknowledged is copied to a new segment, properly sealed, with an empty
 // one behind it; both come into force with one commit of the metadata.
-func mend(dir string, meta types.MetaStore, files types.SegmentFiler) error {
+//
+// Before, it syncs that segment: a process that was killed may have left in it what is not durable yet, and raft-wal takes for
+// durable what it finds.
+func mend(dir string, v volume, meta types.MetaStore, files types.SegmentFiler) error {
 	state, err := meta.Load(dir)
-	if err != nil || len(state.Segments) == 0 {
+	if err != nil {
 		return err
+	}
+	if len(state.Segments) == 0 {
+		return whole(files)
 	}
 	at := len(state.Segments) - 1
 	tail := state.Segments[at]
 	if !tail.SealTime.IsZero() {
 		return nil
+	}
+	if err := v.firm(segment.FileName(tail)); err != nil {
+		return err
 	}
 	w, err := files.RecoverTail(tail)
 	if errors.Is(err, os.ErrNotExist) {
@@ -50,6 +61,15 @@ func mend(dir string, meta types.MetaStore, files types.SegmentFiler) error {
 	state.NextSegmentID++
 	state.Segments = append(state.Segments, tail)
 	return meta.CommitState(state)
+}
+
+// whole refuses segments without the list of segments: raft-wal would take the journal for a new one and delete them.
+func whole(files types.SegmentFiler) error {
+	segments, err := files.List()
+	if err == nil && len(segments) > 0 {
+		err = fmt.Errorf("there are %d segments but not their list", len(segments))
+	}
+	return err
 }
 
 // reseal copies the records of from that info speaks of, and completes info.

@@ -174,7 +174,7 @@ type machine struct {
 
 func (m *machine) options() Options {
 	o := options()
-	o.FS, o.segment, o.Budget = m.disk, 32<<10, 8<<20
+	o.vfs, o.segment, o.Budget = m.disk, 32<<10, 8<<20
 	return o
 }
 

@@ -2,8 +2,6 @@ package journal
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -39,24 +37,17 @@ func (j *Journal) Published() uint64 {
 }
 
 func (j *Journal) writePublished(seq uint64) error {
-	name := filepath.Join(j.dir, publishedName)
-	if err := os.WriteFile(name+".new", fmt.Appendf(nil, "%d %d .\n", j.Epoch(), seq), 0o600); err != nil {
-		return fmt.Errorf("remember what is published: %w", err)
-	}
-	if err := os.Rename(name+".new", name); err != nil {
+	if err := j.volume.remember(fmt.Sprintf("%d %d .\n", j.Epoch(), seq)); err != nil {
 		return fmt.Errorf("remember what is published: %w", err)
 	}
 	return nil
 }
 
 func (j *Journal) recallPublished() {
-	text, err := os.ReadFile(filepath.Join(j.dir, publishedName))
-	if err != nil {
-		return
-	}
 	var epoch, seq uint64
 	var end string // a torn line has none
-	if n, _ := fmt.Sscanf(string(text), "%d %d %s", &epoch, &seq, &end); n == 3 && end == "." && epoch == j.closed.epoch && seq <= j.closed.seq {
+	n, _ := fmt.Sscanf(j.volume.recall(), "%d %d %s", &epoch, &seq, &end)
+	if n == 3 && end == "." && epoch == j.closed.epoch && seq <= j.closed.seq {
 		j.published = seq
 	}
 }

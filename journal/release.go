@@ -3,8 +3,6 @@ package journal
 import (
 	"errors"
 	"fmt"
-
-	"golang.org/x/sys/unix"
 )
 
 // ErrFull says that the journal may not grow: its budget is used up, or the disk nearly is. Nothing was written; the same
@@ -88,11 +86,11 @@ func (j *Journal) room() error {
 		return fmt.Errorf("%w: %s holds %d bytes of a budget of %d, because an office has not applied what is in it; "+
 			"remedy: bring that office back, remove it (offices remove), or raise journal.budget", ErrFull, j.dir, s.Bytes, s.Budget)
 	}
-	var disk unix.Statfs_t
-	if err := unix.Statfs(j.dir, &disk); err != nil {
-		return fmt.Errorf("free space of %s: %w", j.dir, err)
+	free, err := j.volume.free()
+	if err != nil {
+		return err
 	}
-	if free := disk.Bavail * uint64(disk.Bsize); free < LeastFree {
+	if free < LeastFree {
 		return fmt.Errorf("%w: the volume of %s has %d MiB free, %d are kept; remedy: make room on it", ErrFull, j.dir, free>>20, LeastFree>>20)
 	}
 	return nil

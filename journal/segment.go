@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"fmt"
 	"sync"
 
 	"github.com/hashicorp/raft-wal/segment"
@@ -41,8 +42,8 @@ type segmentWriter struct {
 
 // Append writes and syncs. raft-wal calls it, ForceSeal and Sealed one at a time.
 func (s *segmentWriter) Append(entries []types.LogEntry) error {
-	if s.writer == nil {
-		return types.ErrSealed
+	if s.writer == nil { // raft-wal does not tell why
+		return fmt.Errorf("the file is full and the next could not be begun: %w", types.ErrSealed)
 	}
 	if err := s.writer.Append(entries); err != nil {
 		return err
