@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"cdc-sidecar/catalog"
 	"cdc-sidecar/schema"
 )
 
@@ -42,8 +43,14 @@ type session interface {
 	// run executes steps in order and returns how many rows each hit. When one fails, those behind it are not executed;
 	// failed is its index, or -1 when only a run of single steps could tell.
 	run(ctx context.Context, steps []step, hits []int64) (_ []int64, failed int, err error)
+	// fetch reads the rows of keys (images of t's own columns with those of t.Key) as capture would read them: one entry for
+	// each key, in order, nil where there is no such row.
+	fetch(ctx context.Context, t *catalog.Table, keys []schema.Row, lock bool) ([]schema.Row, error)
+	// fetchKeys reads the next keys in the key's order behind from (nil: the first), and locks their rows; fewer than limit:
+	// there are no more.
+	fetchKeys(ctx context.Context, t *catalog.Table, from schema.Row, limit int) ([]schema.Row, error)
 	commit(ctx context.Context) error
-	// judge grades an error that run or commit returned.
+	// judge grades an error that run, fetch, fetchKeys or commit returned.
 	judge(err error) verdict
 	user() string
 	// worn says that the session has gathered so much that it is better replaced.

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -17,9 +18,9 @@ import (
 
 // mysqlSettings make a session strict about values (an error, where the default would store something else), take what an
 // equal server may hold (zero dates, ids of 0), and make the session the polite party. They hold for MySQL and MariaDB.
-const mysqlSettings = "SET NAMES utf8mb4, " +
-	"SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES', " +
-	"SESSION time_zone = '+00:00', SESSION innodb_lock_wait_timeout = 5, SESSION lock_wait_timeout = 5, " +
+const mysqlSettings = catalog.MySQLSession +
+	", SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES', " +
+	"SESSION innodb_lock_wait_timeout = 5, SESSION lock_wait_timeout = 5, " +
 	"SESSION foreign_key_checks = 1, SESSION unique_checks = 1, SESSION autocommit = 1" +
 	// For MariaDB alone, a comment elsewhere. A transaction in parts waits for its next part; a sidecar that is gone must
 	// not hold row locks.
@@ -35,6 +36,8 @@ const (
 	mysqlQuery = 256 << 10
 	// mysqlTuples bounds one multi-row INSERT: beyond some hundreds of rows there is nothing left to gain.
 	mysqlTuples = 500
+	// mysqlAsk is where a query for rows is cut: it takes hundreds of keys of a usual table to get there.
+	mysqlAsk = 1 << 20
 )
 
 type mysqlTarget struct{ dsn schema.DSN }
@@ -228,6 +231,70 @@ func (s *mysqlSession) flush(ctx context.Context, hits []int64) ([]int64, error)
 		s.query = nil
 	}
 	return hits, nil
+}
+
+func (s *mysqlSession) fetch(ctx context.Context, t *catalog.Table, keys []schema.Row, lock bool) ([]schema.Row, error) {
+	return fetch(ctx, s, t, keys, lock)
+}
+
+func (s *mysqlSession) fetchKeys(ctx context.Context, t *catalog.Table, from schema.Row, limit int) ([]schema.Row, error) {
+	return fetchKeys(ctx, s, t, from, limit)
+}
+
+// ask sends many statements as one query. One statement with a UNION or a list of keys would not do: a union makes other types
+// of some columns, and for a list the server may choose to read the whole table.
+func (s *mysqlSession) ask(ctx context.Context, steps []step, width int, answer func(i int, values [][]byte) error) error {
+	s.query, s.tuples = s.query[:0], s.tuples[:0]
+	for _, text := range s.queued {
+		s.query = append(append(s.query, text...), ';')
+	}
+	s.queued = s.queued[:0]
+	from := 0
+	for i := range steps {
+		s.add(&steps[i], false)
+		if len(s.query) >= mysqlAsk || i == len(steps)-1 {
+			base := from
+			err := s.answers(ctx, i+1-from, width, func(i int, values [][]byte) error { return answer(base+i, values) })
+			if err != nil {
+				return err
+			}
+			s.query, from = s.query[:0], i+1
+		}
+	}
+	if s.tuples = s.tuples[:0]; cap(s.query) > 2*mysqlAsk {
+		s.query = nil
+	}
+	return nil
+}
+
+// answers sends the query and reads so many results.
+func (s *mysqlSession) answers(ctx context.Context, results, width int, answer func(i int, values [][]byte) error) error {
+	rows, err := s.conn.QueryContext(ctx, string(s.query[:len(s.query)-1]))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	values, into := make([][]byte, width), make([]any, width)
+	for i := range values {
+		into[i] = (*sql.RawBytes)(&values[i])
+	}
+	for i := range results {
+		if i > 0 && !rows.NextResultSet() {
+			return cmp.Or(rows.Err(), fmt.Errorf("%d queries were answered with %d results", results, i))
+		}
+		for rows.Next() {
+			if err := rows.Scan(into...); err != nil {
+				return err
+			}
+			if err := answer(i, values); err != nil {
+				return err
+			}
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+	}
+	return rows.Close()
 }
 
 func (s *mysqlSession) commit(ctx context.Context) error {

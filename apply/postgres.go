@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -159,6 +160,41 @@ func (s *postgresSession) save() {
 
 // run sends everything in one pipeline and then reads the results: one round trip, whatever the number of rows.
 func (s *postgresSession) run(ctx context.Context, steps []step, hits []int64) ([]int64, int, error) {
+	failed, err := s.exchange(ctx, steps, func(_ int, r *pgconn.ResultReader) error {
+		tag, err := r.Close()
+		if err == nil {
+			hits = append(hits, tag.RowsAffected())
+		}
+		return err
+	})
+	return hits, failed, err
+}
+
+func (s *postgresSession) fetch(ctx context.Context, t *catalog.Table, keys []schema.Row, lock bool) ([]schema.Row, error) {
+	return fetch(ctx, s, t, keys, lock)
+}
+
+func (s *postgresSession) fetchKeys(ctx context.Context, t *catalog.Table, from schema.Row, limit int) ([]schema.Row, error) {
+	return fetchKeys(ctx, s, t, from, limit)
+}
+
+func (s *postgresSession) ask(ctx context.Context, steps []step, _ int, answer func(i int, values [][]byte) error) error {
+	var refused error // of the answer; the rest is read all the same, or the pipeline would be out of step
+	_, err := s.exchange(ctx, steps, func(i int, r *pgconn.ResultReader) error {
+		for r.NextRow() {
+			if refused == nil {
+				refused = answer(i, r.Values())
+			}
+		}
+		_, err := r.Close()
+		return err
+	})
+	return cmp.Or(err, refused)
+}
+
+// exchange sends what is queued and the steps in one pipeline, and gives the steps' results to read, one after the other.
+// failed is the step that an error is about, or -1.
+func (s *postgresSession) exchange(ctx context.Context, steps []step, read func(i int, r *pgconn.ResultReader) error) (failed int, err error) {
 	p := s.conn.PgConn().StartPipeline(ctx)
 	for _, sql := range s.queued {
 		p.SendQueryParams(sql, nil, nil, nil, nil)
@@ -167,10 +203,9 @@ func (s *postgresSession) run(ctx context.Context, steps []step, hits []int64) (
 	for i := range steps {
 		s.send(p, &steps[i])
 	}
-	err := p.Sync()
-	failed := -1
-	if err == nil {
-		hits, failed, err = s.results(p, steps, hits)
+	failed = -1
+	if err = p.Sync(); err == nil {
+		failed, err = s.results(p, steps, read)
 	}
 	if err != nil {
 		s.unprepare()
@@ -179,7 +214,7 @@ func (s *postgresSession) run(ctx context.Context, steps []step, hits []int64) (
 	if closing := p.Close(); err == nil {
 		err = closing
 	}
-	return hits, failed, err
+	return failed, err
 }
 
 func (s *postgresSession) send(p *pgconn.Pipeline, st *step) {
@@ -215,10 +250,10 @@ const maxScratch = 1 << 20
 
 // results reads one result for each statement sent: those queued, and of the steps one for each, with the description of
 // the prepared statement before it where one was sent.
-func (s *postgresSession) results(p *pgconn.Pipeline, steps []step, hits []int64) ([]int64, int, error) {
+func (s *postgresSession) results(p *pgconn.Pipeline, steps []step, read func(i int, r *pgconn.ResultReader) error) (int, error) {
 	for range s.queued {
-		if _, err := result(p); err != nil {
-			return hits, -1, err
+		if err := result(p, closeResult); err != nil {
+			return -1, err
 		}
 	}
 	fresh := s.fresh
@@ -226,29 +261,31 @@ func (s *postgresSession) results(p *pgconn.Pipeline, steps []step, hits []int64
 		if len(fresh) > 0 && fresh[0] == steps[i].form {
 			fresh = fresh[1:]
 			if _, err := p.GetResults(); err != nil {
-				return hits, i, err
+				return i, err
 			}
 		}
-		n, err := result(p)
-		if err != nil {
-			return hits, i, err
+		if err := result(p, func(r *pgconn.ResultReader) error { return read(i, r) }); err != nil {
+			return i, err
 		}
-		hits = append(hits, n)
 	}
-	return hits, -1, nil
+	return -1, nil
 }
 
-func result(p *pgconn.Pipeline) (int64, error) {
+func result(p *pgconn.Pipeline, read func(r *pgconn.ResultReader) error) error {
 	got, err := p.GetResults()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	reader, ok := got.(*pgconn.ResultReader)
 	if !ok {
-		return 0, fmt.Errorf("pipeline out of step: %T", got)
+		return fmt.Errorf("pipeline out of step: %T", got)
 	}
-	tag, err := reader.Close()
-	return tag.RowsAffected(), err
+	return read(reader)
+}
+
+func closeResult(r *pgconn.ResultReader) error {
+	_, err := r.Close()
+	return err
 }
 
 // unprepare forgets the names given in a pipeline that failed: the server may not have heard of them.
