@@ -1,0 +1,72 @@
+package clock
+
+import "cdc-sidecar/schema"
+
+// Take takes journaled transactions, in the order of the journal, each once; parts of one transaction may come in several
+// calls. At the head every change touches its rows; at a branch only those of its own transactions do, for the hold set.
+//
+// At the head it returns the stale decisions: a row decided to be absent cannot be locked, so it may have been written between
+// the decision and its commit. Then the row may not stand as the decision tells, and must be looked at again.
+//
+// After an error it is not known which touches are in, and the index answers nothing but errors: open it anew.
+func (x *Index) Take(own schema.Office, role schema.Role, txs []schema.Transaction) (stale []schema.Change, err error) {
+	x.writing.Lock()
+	defer x.writing.Unlock()
+	for i := range txs {
+		tx := &txs[i]
+		if tx.Silent() || role == schema.Branch && tx.Origin != own {
+			continue
+		}
+		if role == schema.Head {
+			// Before the transaction's own touches: these are not what the decision has missed.
+			if stale, err = x.overtaken(stale, tx); err != nil {
+				return nil, err
+			}
+		}
+		for j := range tx.Changes {
+			if err := x.takeChange(own, tx, &tx.Changes[j]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return stale, nil
+}
+
+func (x *Index) takeChange(own schema.Office, tx *schema.Transaction, c *schema.Change) error {
+	t, plain := Touch{Seq: tx.Pos.Seq, Stamp: tx.Stamp, Origin: tx.Origin}, tx.Origin != own
+	if c.Decided != nil {
+		t.Stamp, t.Origin, plain = c.Decided.Stamp, c.Decided.Origin, false
+	}
+	first, second, two := c.Rows()
+	if err := x.touch(first, t, plain); err != nil {
+		return err
+	}
+	if two {
+		if err := x.touch(second, t, plain); err != nil {
+			return err
+		}
+	}
+	x.touchTable(c.Table.TableName, tx.Origin, t, plain)
+	return nil
+}
+
+// overtaken appends the stale decisions of tx. A truncate in between does not count: the row is absent all the same. Nor does
+// an earlier part of tx: having written the row, tx held its key, and nobody else could write it. Where more is released than
+// the decision knew, what came in between may be forgotten: then it counts as overtaken, for to look again does no harm.
+func (x *Index) overtaken(stale []schema.Change, tx *schema.Transaction) ([]schema.Change, error) {
+	for i := range tx.Changes {
+		c := &tx.Changes[i]
+		if c.Decided == nil || c.Op != schema.Delete {
+			continue
+		}
+		row, _, _ := c.Rows()
+		clock, _, err := x.Row(row)
+		if err != nil {
+			return nil, x.fail(err)
+		}
+		if max(clock.before(tx.Pos.Seq).Seq, x.released.Load()) > c.Decided.Known {
+			stale = append(stale, *c)
+		}
+	}
+	return stale, nil
+}
