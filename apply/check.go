@@ -149,7 +149,7 @@ func (s *postgresSession) checkTables(ctx context.Context, tables []catalog.Tabl
 }
 
 func (s *postgresSession) checkTable(t *catalog.Table, hidden bool, missing, always []string) []schema.Finding {
-	var findings []schema.Finding
+	findings := s.checkSequences(t)
 	if len(missing) > 0 {
 		findings = append(findings, schema.Finding{
 			Check: "apply.privileges", Severity: schema.Failure, Message: fmt.Sprintf("table %s: user %s lacks %s", t.TableName, s.user(), strings.Join(missing, ", ")),
@@ -165,6 +165,21 @@ func (s *postgresSession) checkTable(t *catalog.Table, hidden bool, missing, alw
 	}
 	if len(always) > 0 {
 		findings = append(findings, triggerFinding(t, always, "they are ENABLE ALWAYS or REPLICA and fire for applied rows too"))
+	}
+	return findings
+}
+
+// checkSequences finds the sequences that cannot be kept ahead of the keys that are applied.
+func (s *postgresSession) checkSequences(t *catalog.Table) []schema.Finding {
+	var findings []schema.Finding
+	for i := range t.Sequences {
+		if q := &t.Sequences[i]; !q.Settable {
+			findings = append(findings, schema.Finding{
+				Check: "apply.sequences", Severity: schema.Warning, Message: fmt.Sprintf("table %s: user %s may not move on its sequence %s", t.TableName, s.user(), q.Name),
+				Cause: "behind keys that were applied, the application's own inserts may fail, once for each key that exists",
+				Fix:   sequenceGrant(q, quote(schema.Postgres, s.user())),
+			})
+		}
 	}
 	return findings
 }

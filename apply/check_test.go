@@ -54,6 +54,13 @@ func TestCheckPostgres(t *testing.T) {
 	w.exec(`GRANT SET ON PARAMETER session_replication_role TO `+clerk, `GRANT ALL ON item TO `+clerk)
 	wantFindings(t, CheckPostgres(t.Context(), login, func(n schema.TableName) bool { return n.Name == "item" }), "ok apply.tables 1 of 1", "ok apply.triggers")
 	wantFindings(t, CheckPostgres(t.Context(), w.as(clerk, "wrong"), nil), "failure apply.connect")
+	// A sequence that may be used is not one that may be moved on.
+	w.exec(`CREATE TABLE numbered (id serial PRIMARY KEY)`, `GRANT ALL ON numbered TO `+clerk, `GRANT USAGE ON SEQUENCE numbered_id_seq TO `+clerk)
+	numbered := func(n schema.TableName) bool { return n.Name == "numbered" }
+	grant := `GRANT SELECT, UPDATE ON SEQUENCE public.numbered_id_seq TO "` + clerk + `"`
+	wantFindings(t, CheckPostgres(t.Context(), login, numbered), "ok apply.tables", "ok apply.triggers", "warning apply.sequences table numbered: user "+clerk+" may not move on")
+	w.exec(grant)
+	wantFindings(t, CheckPostgres(t.Context(), login, numbered), "ok apply.tables 1 of 1", "ok apply.triggers")
 }
 
 // as is the world's database for another user.
