@@ -85,8 +85,8 @@ type Conflict struct {
 
 // ConflictSide is one of the two that met.
 type ConflictSide struct {
-	Office   schema.Office   `json:"office"` // whose change the row was
-	At       time.Time       `json:"at"`     // of its stamp, to the millisecond
+	Office   schema.Office   `json:"office"`      // whose change the row was
+	At       time.Time       `json:"at,omitzero"` // of its stamp, to the millisecond; absent when nobody knows
 	Counter  uint32          `json:"counter"`
 	Position Position        `json:"position,omitzero"` // of the change in its office's stream; the head's has none
 	Before   json.RawMessage `json:"before,omitempty"`  // the row that the change was made from, as far as the log has it

@@ -21,6 +21,7 @@ type fakeSidecar struct {
 	status  admin.Status
 	live    error
 	removed []schema.Office
+	log     admin.Conflicts // nil: none
 }
 
 func (s *fakeSidecar) Status() admin.Status { return s.status }
@@ -50,6 +51,7 @@ func running(now time.Time) *fakeSidecar {
 	north.Halted = admin.HaltOf(&schema.RejectedError{
 		Table: schema.TableName{Name: "orders"}, Key: "id=7", Column: "vat", Cause: errors.New("no such column"), Remedy: "ALTER TABLE orders ADD COLUMN vat int",
 	})
+	north.Conflicts, north.Parked = admin.ConflictCounts{Total: 7, Open: 2}, 1
 	return &fakeSidecar{status: admin.Status{
 		Office: "head", Role: schema.Head, Engine: schema.Postgres, Version: "1.2.3", State: admin.Degraded, Ready: true,
 		Since: before(time.Hour), Started: before(time.Hour),
@@ -63,6 +65,8 @@ func running(now time.Time) *fakeSidecar {
 			north, peer("south", admin.PeerSilent, 61, 3*time.Hour+12*time.Minute), peer("west", admin.PeerExpired, 1000, 72*time.Hour),
 			{Office: "new", Role: schema.Branch, State: admin.PeerActive},
 		},
+		Conflicts:         admin.ConflictCounts{Total: 9, Open: 2},
+		Parked:            1,
 		Apply:             admin.Apply{LastApplied: before(90 * time.Second)},
 		RetentionDeadline: now.Add(21*time.Hour + 5*time.Minute),
 		Notices:           []string{"all offices share one broker user: any of them can speak for any other"},
@@ -83,7 +87,7 @@ func serveAdmin(t *testing.T, s *fakeSidecar, network, token string) string {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- admin.Serve(ctx, l, admin.Options{Source: s, Token: token}) }()
+	go func() { ended <- admin.Serve(ctx, l, admin.Options{Source: s, Conflicts: s.log, Token: token}) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {

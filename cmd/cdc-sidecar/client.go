@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,9 +51,25 @@ func unspecified(host string) bool {
 // call makes a request and decodes the reply's body into result (nil: not wanted). Not being able to reach the sidecar,
 // and not being let in, are *environmentError.
 func (c *client) call(ctx context.Context, method, path string, result any) error {
-	r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, nil)
+	return c.send(ctx, method, path, nil, result)
+}
+
+// post is call with a body, sent as JSON.
+func (c *client) post(ctx context.Context, path string, body, result any) error {
+	text, err := json.Marshal(body)
 	if err != nil {
 		return fmt.Errorf("admin request: %w", err)
+	}
+	return c.send(ctx, http.MethodPost, path, bytes.NewReader(text), result)
+}
+
+func (c *client) send(ctx context.Context, method, path string, body io.Reader, result any) error {
+	r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, body)
+	if err != nil {
+		return fmt.Errorf("admin request: %w", err)
+	}
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
 	}
 	if c.token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.token)
@@ -65,16 +82,16 @@ func (c *client) call(ctx context.Context, method, path string, result any) erro
 		return &environmentError{fmt.Errorf("the sidecar does not answer at %s: %w; start it with: cdc-sidecar run --config %s", c.address, innermost(err), c.config)}
 	}
 	defer reply.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(reply.Body, maxReply))
+	content, err := io.ReadAll(io.LimitReader(reply.Body, maxReply))
 	switch {
 	case err != nil:
 		return &environmentError{fmt.Errorf("the sidecar's answer at %s broke off: %w", c.address, err)}
 	case reply.StatusCode >= http.StatusBadRequest:
-		return c.refusal(reply, body, result)
-	case result == nil || len(body) == 0:
+		return c.refusal(reply, content, result)
+	case result == nil || len(content) == 0:
 		return nil
 	}
-	if err := json.Unmarshal(body, result); err != nil {
+	if err := json.Unmarshal(content, result); err != nil {
 		return &environmentError{fmt.Errorf("what answers at %s is no cdc-sidecar: %w", c.address, err)}
 	}
 	return nil

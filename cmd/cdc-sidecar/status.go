@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cdc-sidecar/admin"
+	"cdc-sidecar/schema"
 )
 
 // watchEvery is how often status --watch looks: a person's eye follows no faster, and one look costs next to nothing.
@@ -48,9 +50,11 @@ func (p *program) showStatus(cmd *cobra.Command, c *client, before string) error
 		return err
 	}
 	return p.report(cmd, answer{
-		Text:    before + statusText(s, time.Now()),
-		Summary: map[string]any{"state": s.State, "unsent": s.Journal.Unsent(), "reasons": s.Reasons()},
-		Result:  s,
+		Text: before + statusText(s, time.Now()),
+		Summary: map[string]any{
+			"state": s.State, "unsent": s.Journal.Unsent(), "conflicts": s.Conflicts.Total, "open": s.Conflicts.Open, "parked": s.Parked, "reasons": s.Reasons(),
+		},
+		Result: s,
 	})
 }
 
@@ -78,18 +82,24 @@ func (p *program) watchStatus(cmd *cobra.Command, c *client) error {
 func statusText(s admin.Status, now time.Time) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "OFFICE\tROLE\tSTATE\tCAPTURE LAG\tUNSENT\tLAST APPLIED\tLAST HEARD\tTIME LEFT")
-	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", s.Office, roleAndEngine(string(s.Role), string(s.Engine)), s.State,
-		captureLag(s.Capture), s.Journal.Unsent(), ago(s.Apply.LastApplied, now), "(this one)", left(s.RetentionDeadline, now))
+	fmt.Fprintln(w, "OFFICE\tROLE\tSTATE\tCAPTURE LAG\tUNSENT\tLAST APPLIED\tLAST HEARD\tCONFLICTS\tPARKED\tTIME LEFT")
+	fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\n", s.Office, roleAndEngine(string(s.Role), string(s.Engine)), s.State,
+		captureLag(s.Capture), s.Journal.Unsent(), ago(s.Apply.LastApplied, now), "(this one)", conflictCounts(s.Role, s.Conflicts), s.Parked, left(s.RetentionDeadline, now))
 	for _, p := range s.Peers {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\n", p.Office, roleAndEngine(string(p.Role), string(p.Engine)), p.State,
-			"-", p.Unacknowledged, ago(p.LastApplied, now), ago(p.LastHeard, now), "-")
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%s\t%d\t%s\n", p.Office, roleAndEngine(string(p.Role), string(p.Engine)), p.State,
+			"-", p.Unacknowledged, ago(p.LastApplied, now), ago(p.LastHeard, now), conflictCounts(s.Role, p.Conflicts), p.Parked, "-")
 	}
 	_ = w.Flush() // into memory
 	fmt.Fprintf(&b, "journal %s of %s, transactions %d to %d, sent to %d, applied everywhere to %d; program %s\n",
 		size(s.Journal.Bytes), size(s.Journal.Budget), s.Journal.First, s.Journal.Last, s.Journal.Published, s.Journal.Released, s.Version)
 	for _, reason := range s.Reasons() {
 		fmt.Fprintf(&b, "! %s\n", reason)
+	}
+	if n := s.Conflicts.Open; n > 0 {
+		fmt.Fprintf(&b, "! conflicts that wait for a person: %d (cdc-sidecar conflicts list --state open)\n", n)
+	}
+	if n := s.Parked; n > 0 {
+		fmt.Fprintf(&b, "! parked changes: %d (another row has their unique key, or they stand behind one that is parked)\n", n)
 	}
 	for _, f := range s.Findings {
 		fmt.Fprintf(&b, "! %s\n", f.Message)
@@ -98,6 +108,18 @@ func statusText(s admin.Status, now time.Time) string {
 		fmt.Fprintf(&b, "note: %s\n", notice)
 	}
 	return b.String()
+}
+
+// conflictCounts is a dash at a branch: the head counts them.
+func conflictCounts(here schema.Role, c admin.ConflictCounts) string {
+	switch {
+	case here != schema.Head:
+		return "-"
+	case c.Open > 0:
+		return fmt.Sprintf("%d, %d open", c.Total, c.Open)
+	default:
+		return strconv.FormatUint(c.Total, 10)
+	}
 }
 
 func roleAndEngine(role, engine string) string {
