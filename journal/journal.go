@@ -49,6 +49,7 @@ type Journal struct {
 	appending sync.Mutex // held by Append and Resume
 	pack      packer
 	index     uint64 // of the last record
+	write     uint64 // that brought it
 
 	// reach is held by whoever reads, and wholly by whoever takes something away from under them: Release and Close.
 	reach sync.RWMutex
@@ -187,7 +188,7 @@ func (j *Journal) cut() error {
 			return fmt.Errorf("cut off an incomplete transaction: %w", err)
 		}
 	}
-	j.index = j.closedAt
+	j.index, j.write = j.closedAt, j.closed.write
 	j.pack = packer{head: j.closed, now: j.options.Now}
 	return nil
 }
@@ -303,9 +304,11 @@ func (j *Journal) store() error {
 	j.pack.records = nil
 	for len(records) > 0 {
 		n, size := 0, 0
+		j.write++
 		var logs []*raft.Log
 		for n < len(records) && (n == 0 || size+len(records[n].message) <= storeBytes) {
 			size += len(records[n].message)
+			records[n].write = j.write
 			logs = append(logs, &raft.Log{Index: j.index + uint64(n) + 1, Data: appendRecord(make([]byte, 0, len(records[n].message)+recordCost), &records[n])})
 			n++
 		}

@@ -36,12 +36,15 @@ func mend(dir string, v volume, meta types.MetaStore, files types.SegmentFiler) 
 	}
 	w, err := files.RecoverTail(tail)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // raft-wal makes it
+		return nil // raft-wal makes it: its name was not durable, so no write to it was
 	}
 	if err != nil {
 		return err
 	}
 	defer w.Close()
+	if err := intact(dir, v, files, state, w); err != nil {
+		return err
+	}
 	if sealed, _, err := w.Sealed(); err != nil || !sealed {
 		return err
 	}

@@ -21,6 +21,7 @@ type head struct {
 	stamp  schema.Stamp    // the hybrid logical clock
 	acked  []schema.Acknowledgement
 	total  uint64 // bytes of all records to here, since the journal's birth
+	write  uint64 // the number of the write that brought the record to the disk; none begins before the last is synced
 }
 
 // record is one entry of the log. Without a message it is a mark: only the head moved.
@@ -46,6 +47,7 @@ func appendRecord(b []byte, r *record) []byte {
 	uints := [...]uint64{
 		1: r.epoch, 2: r.seq, 3: r.seen.Epoch, 4: r.seen.Seq, 5: uint64(r.stamp.Millis), 6: uint64(r.stamp.Counter), 7: r.total,
 		8: r.prev, 9: uint64(r.part), 10: protowire.EncodeBool(r.more), 11: protowire.EncodeBool(r.closed), 12: uint64(r.changes),
+		17: r.write,
 	}
 	for field, v := range uints {
 		if v != 0 {
@@ -75,7 +77,7 @@ func parseRecord(b []byte) (record, error) {
 	if len(b) < 4 || binary.LittleEndian.Uint32(b) != crc32.Checksum(b[4:], castagnoli) {
 		return r, errChecksum
 	}
-	var uints [13]uint64
+	var uints [18]uint64 // 13 to 16 are text
 	for b = b[4:]; len(b) > 0; {
 		field, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
@@ -98,7 +100,7 @@ func parseRecord(b []byte) (record, error) {
 			return r, err
 		}
 	}
-	r.epoch, r.seq, r.total, r.prev = uints[1], uints[2], uints[7], uints[8]
+	r.epoch, r.seq, r.total, r.prev, r.write = uints[1], uints[2], uints[7], uints[8], uints[17]
 	r.seen = schema.Position{Epoch: uints[3], Seq: uints[4]}
 	r.stamp = schema.Stamp{Millis: int64(uints[5]), Counter: uint32(uints[6])}
 	r.part, r.more, r.closed, r.changes = uint32(uints[9]), uints[10] != 0, uints[11] != 0, int(uints[12])
