@@ -33,7 +33,7 @@ const (
 	ConflictDecided  = "decided"  // by the table's policy
 	ConflictOpen     = "open"     // the head's row stays until a person decides
 	ConflictParked   = "parked"   // the change waits, because another row has its unique key
-	ConflictResolved = "resolved" // by a person
+	ConflictResolved = "resolved" // by a person; a parked one without Taken: its unique key was free again
 )
 
 // ConflictStates are all of them, as a list may be asked for.
@@ -45,7 +45,7 @@ var (
 	ErrNoConflictLog = errors.New("the conflict log is at the head, and this is a branch; ask there")
 	// ErrUnknownConflict says that the log has no entry of that number (any more).
 	ErrUnknownConflict = errors.New("the conflict log has no such entry")
-	// ErrResolved says that a person has decided already.
+	// ErrResolved says that nothing waits for a decision any more: a person made it, or a parked change was applied.
 	ErrResolved = errors.New("it was resolved already")
 )
 

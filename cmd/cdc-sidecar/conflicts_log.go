@@ -100,14 +100,15 @@ func (l conflictLog) Show(ctx context.Context, id int64) (admin.Conflict, error)
 	return out, nil
 }
 
-// Resolve takes one side's image for all offices. What a person has decided stays decided.
+// Resolve takes one side's image for all offices. What a person has decided stays decided, and so does a parked change that
+// found its place.
 func (l conflictLog) Resolve(ctx context.Context, id int64, take string) (admin.Conflict, error) {
 	c, err := l.Show(ctx, id)
 	if err != nil {
 		return admin.Conflict{}, err
 	}
 	if c.State == admin.ConflictResolved {
-		return admin.Conflict{}, fmt.Errorf("conflict %d: %w: %s was taken on %s", id, admin.ErrResolved, c.Taken, moment(c.ResolvedAt))
+		return admin.Conflict{}, fmt.Errorf("conflict %d: %w: %s", id, admin.ErrResolved, resolution(c))
 	}
 	d := l.decider()
 	if d == nil {

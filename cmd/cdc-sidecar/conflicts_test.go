@@ -86,7 +86,9 @@ func sampleConflicts() []admin.Conflict {
 	resolved.Taken, resolved.ResolvedAt, resolved.Local.Office, resolved.Local.At = "remote", resolved.DecidedAt.Add(time.Hour), "", time.Time{}
 	parked := met(6, "unique", "[north, south]", "none", admin.ConflictParked, ada, `{"id":"8","name":"`+strings.Repeat("long ", 20)+`","photo":"\u001b[31m\u202e","flag":"NULL","pad":" x"}`, "")
 	parked.Key = "code=" + strings.Repeat("x", 60) + "\x1b[2J"
-	return []admin.Conflict{parked, resolved, open, deleted, merged, latest}
+	applied := met(7, "unique", "latest", "none", admin.ConflictResolved, ada, bea, "")
+	applied.ResolvedAt = applied.DecidedAt.Add(time.Minute)
+	return []admin.Conflict{applied, parked, resolved, open, deleted, merged, latest}
 }
 
 func TestConflictsText(t *testing.T) {
@@ -127,7 +129,7 @@ func conflictHead(t *testing.T, entries []admin.Conflict) (*fakeLog, string) {
 func TestConflictsList(t *testing.T) {
 	log, config := conflictHead(t, sampleConflicts())
 	code, stdout, stderr := verb(t, "conflicts", "list", "--table", "public.orders", "--config", config)
-	if code != exitOK || stderr != "" || strings.Count(stdout, "\n") != 7 || !strings.Contains(stdout, "hq ⇄ north") {
+	if code != exitOK || stderr != "" || strings.Count(stdout, "\n") != 8 || !strings.Contains(stdout, "hq ⇄ north") {
 		t.Errorf("%d %s %s", code, stdout, stderr)
 	}
 	if want := (admin.ConflictFilter{Table: "public.orders", Limit: admin.DefaultConflicts + 1}); log.asked[0] != want {
@@ -195,11 +197,11 @@ func TestConflictsShowAndResolve(t *testing.T) {
 		t.Errorf("%d %s %s, want %s", code, stdout, stderr, command)
 	}
 	code, stdout, stderr = verb(t, strings.Fields(command)[1:]...)
-	if code != exitOK || stdout != "conflict 4 is resolved: the row of north is the row of orders id=4 now, and goes out to all offices\n" || log.entries[2].Taken != "remote" {
+	if code != exitOK || stdout != "conflict 4 is resolved: the row of north is the row of orders id=4 now, and goes out to all offices\n" || log.entries[3].Taken != "remote" {
 		t.Errorf("%d %s %s", code, stdout, stderr)
 	}
 	code, _, stderr = verb(t, "conflicts", "resolve", "4", "--take", "local", "--config", config)
-	if code != exitRuntime || !strings.Contains(stderr, "conflict 4: it was resolved already") || log.entries[2].Taken != "remote" {
+	if code != exitRuntime || !strings.Contains(stderr, "conflict 4: it was resolved already") || log.entries[3].Taken != "remote" {
 		t.Errorf("again: %d %s", code, stderr)
 	}
 	code, stdout, _ = verb(t, "conflicts", "resolve", "1", "--take", "local", "--json", "--config", config)

@@ -58,7 +58,7 @@ func conflictText(c admin.Conflict, program string) (string, error) {
 	case admin.ConflictParked:
 		b.WriteString("the change is parked: another row has its unique key\n")
 	case admin.ConflictResolved:
-		fmt.Fprintf(&b, "%s, resolved by a person: %s was taken\n", moment(c.ResolvedAt), sideText(c, c.Taken))
+		b.WriteString(resolution(c) + "\n")
 	}
 	b.WriteString("\n")
 	if err := sideBySide(&b, c); err != nil {
@@ -73,6 +73,14 @@ func conflictText(c admin.Conflict, program string) (string, error) {
 		}
 	}
 	return b.String(), nil
+}
+
+// resolution is what became of an entry after it was written. A parked change may have found its place by itself.
+func resolution(c admin.Conflict) string {
+	if c.Taken == "" {
+		return moment(c.ResolvedAt) + ", the unique key was free again: the parked change was applied"
+	}
+	return moment(c.ResolvedAt) + ", resolved by a person: " + sideText(c, c.Taken) + " was taken"
 }
 
 func outcome(c admin.Conflict) string {
