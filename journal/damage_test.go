@@ -195,15 +195,21 @@ func TestLostEndOfAReleasedFile(t *testing.T) {
 	if tail := d.segments.Segments[0]; len(d.segments.Segments) != 1 || tail.MinIndex < 5 {
 		t.Fatalf("released to %+v", tail)
 	}
-	for part, want := range map[int]bool{1: false, 4: true} {
-		j, err := Open("mem", inMemory(copied(d, func(b []byte) []byte { return b[:len(b)/part] })))
+	used := len(newest(d))
+	for keep, want := range map[int]bool{used: false, used / 4: true, fileHeaderBytes: true, 0: true} {
+		j, err := Open("mem", inMemory(copied(d, func(b []byte) []byte { return b[:keep] })))
 		if err == nil {
 			shut(t, j)
 		}
 		var broken *schema.BrokenError
 		if errors.As(err, &broken) != want || err != nil && !want {
-			t.Errorf("a %d. of the file is left: %v", part, err)
+			t.Errorf("%d of %d bytes are left: %v", keep, used, err)
 		}
+	}
+	clear(d.names)
+	var broken *schema.BrokenError
+	if _, err := Open("mem", inMemory(d)); !errors.As(err, &broken) {
+		t.Errorf("without the file: %v", err)
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -125,6 +127,67 @@ func TestMemoryDiskKillsAndCrashes(t *testing.T) {
 	shut(t, j)
 	if s := reopen(t, d).State(); s.Last != 2 {
 		t.Errorf("state %+v: a journal had shown what was not durable", s)
+	}
+}
+
+// What a crash and a kill leave of files that are synced, half synced and not at all.
+func TestMemoryDiskFiles(t *testing.T) {
+	for end, want := range map[string]string{"crash": "half=12345 synced=abc", "kill": "half=1xy4567 new=q synced=abc", "wipe": ""} {
+		d := &MemoryDisk{}
+		m, err := d.open("mem")
+		if err != nil {
+			t.Fatal(err)
+		}
+		write := func(name, text string, at int64, sync bool) {
+			t.Helper()
+			f, err := m.OpenWriter("", name)
+			if errors.Is(err, os.ErrNotExist) {
+				f, err = m.Create("", name, 1<<20)
+			}
+			if err == nil {
+				_, err = f.WriteAt([]byte(text), at)
+			}
+			if err == nil && sync {
+				err = f.Sync()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("synced", "abc", 0, true)
+		write("half", "12345", 0, true)
+		write("half", "4567", 3, false)
+		write("half", "xy", 1, false)
+		write("new", "q", 0, false)
+		write("gone", "g", 0, true)
+		if err := m.Delete("", "gone"); err != nil {
+			t.Fatal(err)
+		}
+		map[string]func(){"crash": d.Crash, "kill": d.Kill, "wipe": d.Wipe}[end]()
+		if _, err := m.ListDir(""); !errors.Is(err, ErrCrashed) {
+			t.Errorf("%s: the dead list files: %v", end, err)
+		}
+		if m, err = d.open("mem"); err != nil {
+			t.Fatal(err)
+		}
+		names, err := m.ListDir("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, name := range names {
+			f, err := m.OpenReader("", name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(io.NewSectionReader(f, 0, 100))
+			if err != nil {
+				t.Fatal(err)
+			}
+			names[i] += "=" + string(text)
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%s leaves %q, want %q", end, got, want)
+		}
 	}
 }
 

@@ -35,7 +35,7 @@ func mend(dir string, v volume, meta types.MetaStore, files types.SegmentFiler) 
 		return err
 	}
 	w, err := files.RecoverTail(tail)
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) && tail.MinIndex == tail.BaseIndex {
 		return nil // raft-wal makes it: its name was not durable, so no write to it was
 	}
 	if err != nil {
