@@ -228,6 +228,9 @@ func (s *postgresSession) send(p *pgconn.Pipeline, st *step) {
 			s.fresh = append(s.fresh, f)
 		}
 	}
+	if s.scratch == nil { // an empty piece of nothing would be nil, and nil is NULL
+		s.scratch = make([]byte, 0, scratch)
+	}
 	// The driver copies the values into its own buffer at once.
 	s.scratch, s.params = s.scratch[:0], s.params[:0]
 	for _, v := range st.args {
@@ -245,8 +248,12 @@ func (s *postgresSession) send(p *pgconn.Pipeline, st *step) {
 	}
 }
 
-// maxScratch bounds the buffer kept for one row's values, so that one large row is not remembered for ever.
-const maxScratch = 1 << 20
+const (
+	// scratch is the buffer that a session begins with: a row of a usual table.
+	scratch = 1 << 10
+	// maxScratch bounds the buffer kept for one row's values, so that one large row is not remembered for ever.
+	maxScratch = 1 << 20
+)
 
 // results reads one result for each statement sent: those queued, and of the steps one for each, with the description of
 // the prepared statement before it where one was sent.

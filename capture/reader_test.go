@@ -175,7 +175,8 @@ func testMySQLReader(t *testing.T, server servers.Database) {
 		"INSERT INTO geo VALUES (1, ST_GeomFromText('POINT(1 2)'), ST_GeomFromText('LINESTRING(0 0, 1.5 -2)', 4326)), (2, NULL, NULL)")
 	const z = "INSERT INTO z (id, i, b, d, f, ff, g, r, fl, u, vb, l, n) VALUES "
 	o.exec(z+"(1, 7, 0, 0.5, 1.1, 1.5, 0.1, 0.1, 0.1, 0.3, b'1000000000001', 'äÿ€', 0)", z+"(2, 0, 18446744073709551615, 12.25, -99999.99, 0, 12345678901.125, -1e0*0, -1e0*0, 1e-45, 0, '', -1)",
-		z+"(3, 123456789, 5, 0, 0.07, 123456.7, -0.001, 1e300, 16777217, 3e38, 8191, NULL, 1)")
+		z+"(3, 123456789, 5, 0, 0.07, 123456.7, -0.001, 1e300, 16777217, 3e38, 8191, NULL, 1)",
+		"INSERT INTO z (id, f, g, r, fl, n) VALUES (4, -0e0, -0e0, -0e0, -0e0, 0), (5, -0.001e0, -0.0001e0, -5e-324, -1e-45, 0)")
 	for i := range 300 { // every float needs other digits
 		f := math.Float32frombits(uint32(i)*14316557%0x7f800000) * float32(1-2*(i%2))
 		o.exec(fmt.Sprintf("INSERT INTO z (id, fl, r, n) VALUES (%d, %.20e, %.20e, 0)", 100+i, f, math.Sqrt(float64(i))/7))
@@ -187,9 +188,12 @@ func TestMariaDBReader(t *testing.T) {
 	o := newMariaDBOffice(t, `CREATE TABLE t (id int PRIMARY KEY, u uuid, four inet4, six inet6, j json, stored int AS (id + 1) STORED)`)
 	src := o.open()
 	for i, v := range [][3]string{
-		{"00112233-4455-1677-8899-aabbccddeeff", "1.2.3.0", "::1"}, {"f47ac10b-58cc-4372-a567-0e02b2c3d479", "0.0.0.0", "::"},
-		{"01890a5d-ac96-774b-bcce-b302099a8057", "255.255.255.255", "::ffff:1.2.3.4"}, {"00000000-0000-0000-0000-000000000000", "1.0.0.0", "::1.2.3.4"},
-		{"ffffffff-ffff-ffff-ffff-ffffffffffff", "10.0.0.1", "2001:db8::"}, {"2f1a8d2e-0000-5000-8000-000000000000", "10.0.0.1", "fe80::1:0:0:0"},
+		{"00112233-4455-1677-8899-aabbccddeeff", "1.2.3.0", "::1"},
+		{"f47ac10b-58cc-4372-a567-0e02b2c3d479", "0.0.0.0", "::"},
+		{"01890a5d-ac96-774b-bcce-b302099a8057", "255.255.255.255", "::ffff:1.2.3.4"},
+		{"00000000-0000-0000-0000-000000000000", "1.0.0.0", "::1.2.3.4"},
+		{"ffffffff-ffff-ffff-ffff-ffffffffffff", "10.0.0.1", "2001:db8::"},
+		{"2f1a8d2e-0000-5000-8000-000000000000", "10.0.0.1", "fe80::1:0:0:0"},
 	} {
 		o.exec(fmt.Sprintf(`INSERT INTO t (id, u, four, six, j) VALUES (%d, '%s', '%s', '%s', '{"b": 1, "a": [1.50, "ü"]}')`, i, v[0], v[1], v[2]))
 	}
