@@ -98,7 +98,9 @@ func TestTakeIsTheModel(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if !slices.EqualFunc(stale, want, func(a, b schema.Change) bool { return a.Table == b.Table && a.KeyString() == b.KeyString() && a.Decided == b.Decided }) {
+					if !slices.EqualFunc(stale, want, func(a, b schema.Change) bool {
+						return a.Table == b.Table && a.KeyString() == b.KeyString() && a.Decided == b.Decided
+					}) {
 						t.Fatalf("stale are %v, want %v", stale, want)
 					}
 					found += len(stale)
