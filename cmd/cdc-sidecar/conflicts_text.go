@@ -56,7 +56,7 @@ func conflictText(c admin.Conflict, program string) (string, error) {
 	case admin.ConflictOpen:
 		b.WriteString("it waits for a person\n")
 	case admin.ConflictParked:
-		b.WriteString("the change is parked: another row has its unique key\n")
+		b.WriteString("the change is parked: another row has its unique key; it is applied as soon as one of the two is changed or deleted\n")
 	case admin.ConflictResolved:
 		b.WriteString(resolution(c) + "\n")
 	}
@@ -67,7 +67,7 @@ func conflictText(c admin.Conflict, program string) (string, error) {
 	if c.State != admin.ConflictResolved {
 		b.WriteString("\n")
 		for _, take := range []string{admin.TakeLocal, admin.TakeRemote} {
-			if take != c.Winner {
+			if take != c.Winner && (c.State != admin.ConflictParked || take == admin.TakeLocal) { // a parked row has no place to be taken to
 				fmt.Fprintf(&b, "to take %s: %s conflicts resolve %d --take %s\n", sideText(c, take), program, c.ID, take)
 			}
 		}
