@@ -50,6 +50,14 @@ type session interface {
 	// there are no more.
 	fetchKeys(ctx context.Context, t *catalog.Table, from schema.Row, limit int) ([]schema.Row, error)
 	commit(ctx context.Context) error
+	// rollback ends a transaction whose last statement may have failed; the session can be used again.
+	rollback(ctx context.Context) error
+	// mark writes the office's next mark in a transaction of its own.
+	mark(ctx context.Context, office schema.Office) (uint64, error)
+	// parked reads the changes that wait here, oldest first.
+	parked(ctx context.Context, office schema.Office) ([]parkedBody, error)
+	// logged reads an entry of the conflict log and locks it; nil: there is none of that number.
+	logged(ctx context.Context, office schema.Office, id int64) (*loggedEntry, error)
 	// judge grades an error that run, fetch, fetchKeys or commit returned.
 	judge(err error) verdict
 	user() string
@@ -65,7 +73,22 @@ type Options struct {
 	// Receive says which tables this office takes (flow both or receive); nil: all.
 	Receive func(schema.TableName) bool
 	Log     *slog.Logger
+
+	// At the head: the row clocks, which tables others than the sender may write, too, and how their conflicts are decided.
+	// Without Clocks nothing is contested.
+	Clocks    Clocks
+	Contested func(schema.TableName) bool // nil: all
+	Policy    func(schema.TableName) schema.Policy
+	// Drift is how far ahead of this office's clock a stamp may be before it counts as the time of its arrival.
+	Drift time.Duration
+	// At a branch: its own changes under way. Without it nothing is held.
+	Hold Hold
+	// Now is the wall clock; nil: time.Now.
+	Now func() time.Time
 }
+
+// DefaultDrift is far above what offices with NTP are apart, and far below what a person takes for the same time.
+const DefaultDrift = time.Minute
 
 // Applier applies the streams of any number of senders; each stream in its own order, one transaction at a time.
 // Its methods may be called from any goroutine.
@@ -77,6 +100,10 @@ type Applier struct {
 	streams  map[schema.Office]*stream
 	idle     []session
 	notified map[schema.TableName]time.Time
+	parked   map[schema.RowID][]schema.Transaction // see disputed; nil: to be read
+	counts   map[Conflict]uint64
+	again    []schema.Change
+	triedAt  time.Time
 }
 
 // maxIdle bounds the connections kept between transactions: one for the stream that runs, one for a second beside it.
@@ -90,7 +117,22 @@ func New(target Target, o Options) *Applier {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Applier{target: target, options: o, streams: map[schema.Office]*stream{}, notified: map[schema.TableName]time.Time{}}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Drift == 0 {
+		o.Drift = DefaultDrift
+	}
+	if o.Contested == nil {
+		o.Contested = func(schema.TableName) bool { return true }
+	}
+	if o.Policy == nil {
+		o.Policy = func(schema.TableName) schema.Policy { return schema.Policy{} }
+	}
+	return &Applier{
+		target: target, options: o, streams: map[schema.Office]*stream{}, notified: map[schema.TableName]time.Time{},
+		counts: map[Conflict]uint64{},
+	}
 }
 
 func (a *Applier) stream(sender schema.Office) *stream {

@@ -256,8 +256,6 @@ func TestRejected(t *testing.T) {
 		{"table", insert(define("nowhere", integer("id")), "1"), []string{"table nowhere", "create it"}},
 		{"column", insert(wide, "1", "a", "1", "red"), []string{"column colour", "id=1", "ADD COLUMN"}},
 		{"null", insert(define("strict", integer("id"), integer("n")), "1", null), []string{"strict", "column n", "NULL"}},
-		{"unique", insert(define("strict", integer("id"), integer("n")), "1", "77"), []string{"strict", "id=1", "collides"}},
-		{"unique by update", update(define("strict", integer("id"), integer("n")), "78", "77"), []string{"strict", "id=78", "collides"}},
 		{"missing default", insert(define("strict", integer("id")), "1"), []string{"strict", "id=1"}},
 		{"range", insert(typed(schema.Column{Name: "stock", Kind: schema.KindInt, Size: 64}), "1", "a", "3000000000"), []string{"column stock", "3000000000"}},
 		{"kind", insert(typed(schema.Column{Name: "stock", Kind: schema.KindDate}), "1", "a", "2026-01-01"), []string{"column stock", "2026-01-01"}},

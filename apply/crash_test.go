@@ -304,7 +304,7 @@ func TestRefused(t *testing.T) {
 		clerk := "weak_" + string(w.office)
 		if w.engine == schema.Postgres {
 			w.exec(`CREATE ROLE `+clerk+` LOGIN PASSWORD 'clerk'`, `GRANT USAGE ON SCHEMA cdc_sidecar TO `+clerk,
-				`GRANT ALL ON cdc_sidecar.progress TO `+clerk, `GRANT SELECT ON item TO `+clerk)
+				`GRANT ALL ON ALL TABLES IN SCHEMA cdc_sidecar TO `+clerk, `GRANT SELECT ON item TO `+clerk)
 		} else {
 			w.exec(`CREATE USER `+clerk+`@'%' IDENTIFIED BY 'clerk'`, `GRANT ALL ON cdc_sidecar.* TO `+clerk+`@'%'`,
 				`GRANT SELECT ON `+w.dsn.Database+`.* TO `+clerk+`@'%'`)

@@ -27,6 +27,7 @@ type definitions struct {
 	tables map[schema.TableName]*catalog.Table
 	plans  map[uint64]*plan
 	marks  *form // see progressForm
+	ours   map[string]*form
 }
 
 // refresh forgets definitions that are too old. Only between transactions.
@@ -64,6 +65,21 @@ func (d *definitions) plan(ctx context.Context, source *schema.Table) (*plan, er
 	}
 	d.plans[source.Fingerprint()] = p
 	return p, nil
+}
+
+// named is the way of this office's own rows into a table of its own, named as the fleet calls it.
+func (d *definitions) named(ctx context.Context, name string) (*plan, error) {
+	if d.tables == nil {
+		if err := d.load(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for n, t := range d.tables {
+		if n.String() == name {
+			return d.plan(ctx, t.Table)
+		}
+	}
+	return nil, fmt.Errorf("there is no table %s here any more", name)
 }
 
 func (d *definitions) load(ctx context.Context) error {

@@ -12,7 +12,7 @@ import (
 var ErrFenced = errors.New("the progress row was moved by somebody else")
 
 // errVanished: an application deleted the row between our insert, which met it, and our update. The next try will see.
-var errVanished = errors.New("the row came and went while it was written")
+var errVanished = fmt.Errorf("%w: the row came or went while it was written", errBusy)
 
 // GapError says that a sender's stream arrived with a hole: what is missing must be sent again first.
 type GapError struct {
@@ -51,15 +51,24 @@ const (
 	data                     // this data, in these tables: never by itself
 	privilege                // a grant is missing
 	duplicate                // data: a unique key is taken, perhaps the one that identifies the row (MySQL)
+	collision                // data: a unique key other than the one that identifies the row is taken
+	busy                     // somebody else holds a lock, or we do in the wrong order: at once again, with less in hand
 	unsupported              // data: Postgres' TRUNCATE of a table that another one refers to
 )
 
 // verdict is a server's error, graded.
 type verdict struct {
-	fault  fault
-	column string
-	remedy string
+	fault   fault
+	column  string
+	remedy  string
+	primary bool // duplicate: it is the primary key
 }
+
+// errBusy: what was written is rolled back because of somebody else's lock, or of a row that came or went meanwhile.
+var errBusy = errors.New("other transactions are in the way")
+
+// errCollides: another row has the unique key.
+var errCollides = errors.New("another row here has its unique key")
 
 // explain turns a server's error about a step into one that names what it was about.
 func explain(err error, v verdict, st *step, user string) error {
@@ -67,10 +76,17 @@ func explain(err error, v verdict, st *step, user string) error {
 		if v.fault == privilege {
 			return &schema.RefusedError{What: "the database refuses to write our progress", Cause: err, Remedy: v.remedy}
 		}
+		if v.fault == busy {
+			err = errors.Join(errBusy, err)
+		}
 		return fmt.Errorf("record progress %s: %w", st.at, err)
 	}
 	table := st.change.Table.TableName
 	switch v.fault {
+	case busy:
+		return fmt.Errorf("apply %s to table %s at %s: %w: %w", st.change.Op, table, st.at, errBusy, err)
+	case duplicate, collision:
+		return &schema.RejectedError{Table: table, Key: st.change.KeyString(), At: st.at, Cause: fmt.Errorf("%w: %w", errCollides, err), Remedy: v.remedy}
 	case transient:
 		return fmt.Errorf("apply %s to table %s at %s: %w", st.change.Op, table, st.at, err)
 	case privilege:

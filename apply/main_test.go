@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
 
+	"cdc-sidecar/catalog"
 	"cdc-sidecar/schema"
 	"cdc-sidecar/servers"
 )
@@ -54,17 +55,14 @@ func each(t *testing.T, role schema.Role, test func(w *world)) {
 func postgresWorld(t testing.TB, role schema.Role) *world {
 	w := newWorld(t, schema.Postgres, servers.NewDatabase(t, shared.Set(t).Postgres[0]), openPostgres)
 	w.target = Postgres(w.dsn)
-	w.exec(`CREATE SCHEMA cdc_sidecar`, `CREATE TABLE cdc_sidecar.progress (office varchar(40), origin varchar(40), epoch bigint NOT NULL,
-		seq bigint NOT NULL, stamp_millis bigint NOT NULL, stamp_counter bigint NOT NULL, committed bigint NOT NULL, PRIMARY KEY (office, origin))`)
+	w.exec(catalog.OwnPostgresTables...)
 	return w.ready(role)
 }
 
 func mysqlWorld(t testing.TB, role schema.Role) *world {
 	w := newWorld(t, schema.MariaDB, servers.NewDatabase(t, shared.Set(t).MariaDB[0]), openMySQL)
 	w.target = MySQL(w.dsn)
-	w.exec(`CREATE DATABASE IF NOT EXISTS cdc_sidecar`, `CREATE TABLE IF NOT EXISTS cdc_sidecar.progress (office varchar(40) CHARACTER SET ascii,
-		origin varchar(40) CHARACTER SET ascii, epoch bigint NOT NULL, seq bigint NOT NULL, stamp_millis bigint NOT NULL,
-		stamp_counter bigint NOT NULL, committed bigint NOT NULL, PRIMARY KEY (office, origin)) ENGINE=InnoDB`)
+	w.exec(catalog.OwnMySQLTables...)
 	return w.ready(role)
 }
 

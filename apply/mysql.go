@@ -156,6 +156,59 @@ func (s *mysqlSession) save()    { s.queued = append(s.queued, "SAVEPOINT cdc") 
 func (s *mysqlSession) restore() { s.queued = append(s.queued[:0], "ROLLBACK TO SAVEPOINT cdc") }
 func (s *mysqlSession) restart() { s.queued = append(s.queued[:0], "ROLLBACK", "START TRANSACTION") }
 
+func (s *mysqlSession) rollback(ctx context.Context) error {
+	s.queued = s.queued[:0]
+	_, err := s.conn.ExecContext(ctx, "ROLLBACK")
+	return err
+}
+
+func (s *mysqlSession) mark(ctx context.Context, office schema.Office) (uint64, error) {
+	result, err := s.conn.ExecContext(ctx, "INSERT INTO cdc_sidecar.barrier (office, mark) VALUES (?, LAST_INSERT_ID(1)) ON DUPLICATE KEY UPDATE mark = LAST_INSERT_ID(mark + 1)", string(office))
+	if err != nil {
+		return 0, err
+	}
+	n, err := result.LastInsertId()
+	return uint64(n), err
+}
+
+func (s *mysqlSession) logged(ctx context.Context, office schema.Office, id int64) (*loggedEntry, error) {
+	if len(s.queued) > 0 {
+		if _, err := s.conn.ExecContext(ctx, strings.Join(s.queued, ";")); err != nil {
+			return nil, err
+		}
+		s.queued = s.queued[:0]
+	}
+	var e loggedEntry
+	var local, before, remote *string
+	err := s.conn.QueryRowContext(ctx, loggedQuery+" WHERE office = ? AND id = ? FOR UPDATE", string(office), id).Scan(&e.table, &e.key, &e.state, &e.taken, &local, &before, &remote)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	e.images(local, before, remote)
+	return &e, err
+}
+
+func (s *mysqlSession) parked(ctx context.Context, office schema.Office) ([]parkedBody, error) {
+	rows, err := s.conn.QueryContext(ctx, "SELECT row_id, body FROM cdc_sidecar.parked WHERE office = ? ORDER BY id", string(office))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []parkedBody
+	for rows.Next() {
+		var row string
+		var b parkedBody
+		if err := rows.Scan(&row, &b.body); err != nil {
+			return nil, err
+		}
+		if b.row, err = parkedRow(row); err != nil {
+			return nil, err
+		}
+		all = append(all, b)
+	}
+	return all, rows.Err()
+}
+
 // run sends the steps as queries of many statements each; consecutive inserts of the same form become one statement with
 // many rows. Values stand in the text: preparing would cost a round trip for each row.
 func (s *mysqlSession) run(ctx context.Context, steps []step, hits []int64) ([]int64, int, error) {
@@ -298,7 +351,8 @@ func (s *mysqlSession) answers(ctx context.Context, results, width int, answer f
 }
 
 func (s *mysqlSession) commit(ctx context.Context) error {
-	_, err := s.conn.ExecContext(ctx, "COMMIT")
+	_, err := s.conn.ExecContext(ctx, strings.Join(append(s.queued, "COMMIT"), ";"))
+	s.queued = s.queued[:0]
 	return err
 }
 
@@ -323,8 +377,11 @@ func (s *mysqlSession) judge(err error) verdict {
 	switch server.Number {
 	case 1044, 1142, 1143, 1227, 1370:
 		return verdict{fault: privilege}
+	case 1205, 1213, 3572:
+		return verdict{fault: busy}
 	case 1062, 1586:
-		return verdict{fault: duplicate, remedy: "the row collides with another row here: change one of the two"}
+		primary := strings.HasSuffix(server.Message, "PRIMARY'")
+		return verdict{fault: duplicate, remedy: "the row collides with another row here: change one of the two", primary: primary}
 	case 1216, 1217, 1451, 1452:
 		return verdict{fault: data, remedy: "a foreign key here forbids it: receive the table that it refers to, too"}
 	case 1153:

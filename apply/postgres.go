@@ -21,8 +21,9 @@ var postgresManners = map[string]string{
 	"application_name":              "cdc-sidecar apply",
 	"default_transaction_isolation": "read committed",
 	"row_security":                  "off", // a policy is then an error; it would hide rows
-	"lock_timeout":                  "2s",
-	"statement_timeout":             "30min", // longer than emptying a large table takes, shorter than a night
+	// Far below deadlock_timeout (1s): where we and an application wait for each other, it is we who let go.
+	"lock_timeout":      "300ms",
+	"statement_timeout": "30min", // longer than emptying a large table takes, shorter than a night
 	// A transaction in parts waits for its next part; a sidecar that is gone must not hold row locks.
 	"idle_in_transaction_session_timeout": "120s",
 }
@@ -148,7 +149,66 @@ func (s *postgresSession) record(ctx context.Context, office, origin schema.Offi
 
 func (s *postgresSession) begin()   { s.queued, s.saved = append(s.queued[:0], "BEGIN"), false }
 func (s *postgresSession) restore() { s.queued = append(s.queued[:0], "ROLLBACK TO SAVEPOINT cdc") }
-func (s *postgresSession) restart() { s.queued = append(s.queued[:0], "ROLLBACK", "BEGIN") }
+func (s *postgresSession) restart() {
+	s.queued, s.saved = append(s.queued[:0], "ROLLBACK", "BEGIN"), false
+}
+
+func (s *postgresSession) rollback(ctx context.Context) error {
+	s.queued, s.saved = s.queued[:0], false
+	_, err := s.conn.Exec(ctx, "ROLLBACK", pgx.QueryExecModeSimpleProtocol)
+	return err
+}
+
+// mark does not wait for standbys: the log has it when it is on this server's disk, and row locks are held meanwhile.
+func (s *postgresSession) mark(ctx context.Context, office schema.Office) (uint64, error) {
+	batch := "BEGIN; SET LOCAL synchronous_commit = local; INSERT INTO cdc_sidecar.barrier AS b (office, mark) VALUES ('" + string(office) +
+		"', 1) ON CONFLICT (office) DO UPDATE SET mark = b.mark + 1 RETURNING mark; COMMIT"
+	results, err := s.conn.PgConn().Exec(ctx, batch).ReadAll()
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range results {
+		if len(r.Rows) == 1 && len(r.Rows[0]) == 1 {
+			return strconv.ParseUint(string(r.Rows[0][0]), 10, 64)
+		}
+	}
+	return 0, errors.New("the mark was answered without a number")
+}
+
+func (s *postgresSession) logged(ctx context.Context, office schema.Office, id int64) (*loggedEntry, error) {
+	if _, _, err := s.run(ctx, nil, nil); err != nil { // what is queued
+		return nil, err
+	}
+	var e loggedEntry
+	var local, before, remote *string
+	err := s.conn.QueryRow(ctx, loggedQuery+" WHERE office = $1 AND id = $2 FOR UPDATE", string(office), id).Scan(&e.table, &e.key, &e.state, &e.taken, &local, &before, &remote)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	e.images(local, before, remote)
+	return &e, err
+}
+
+func (s *postgresSession) parked(ctx context.Context, office schema.Office) ([]parkedBody, error) {
+	rows, err := s.conn.Query(ctx, "SELECT row_id, body FROM cdc_sidecar.parked WHERE office = $1 ORDER BY id", string(office))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []parkedBody
+	for rows.Next() {
+		var row string
+		var b parkedBody
+		if err := rows.Scan(&row, &b.body); err != nil {
+			return nil, err
+		}
+		if b.row, err = parkedRow(row); err != nil {
+			return nil, err
+		}
+		all = append(all, b)
+	}
+	return all, rows.Err()
+}
 
 // save lets the savepoint before go: they would pile up by the thousand in a large transaction.
 func (s *postgresSession) save() {
@@ -305,6 +365,11 @@ func (s *postgresSession) unprepare() {
 }
 
 func (s *postgresSession) commit(ctx context.Context) error {
+	if len(s.queued) > 0 {
+		if _, _, err := s.run(ctx, nil, nil); err != nil {
+			return err
+		}
+	}
 	tag, err := s.conn.Exec(ctx, "COMMIT", pgx.QueryExecModeSimpleProtocol)
 	if err == nil && tag.String() != "COMMIT" {
 		err = fmt.Errorf("COMMIT was answered with %s", tag)
@@ -330,8 +395,10 @@ func (s *postgresSession) judge(err error) verdict {
 	switch code := server.Code; {
 	case code == "42501":
 		v.fault = privilege
+	case code == "55P03", code == "40P01", code == "40001":
+		v.fault = busy
 	case code == "23505":
-		v.fault = data // not the key, which ON CONFLICT takes care of
+		v.fault = collision // not the key, which ON CONFLICT takes care of
 		v.remedy = "the row collides with another row here on " + server.ConstraintName + ": change one of the two"
 	case code == "23503":
 		v.fault = data

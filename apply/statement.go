@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,10 +12,17 @@ import (
 	"cdc-sidecar/schema"
 )
 
+// What a form does besides what a change may say.
+const (
+	opProgress schema.Op = 0   // moves the progress row
+	opOwn      schema.Op = 100 // writes another table of ours
+)
+
 // form is one statement without its values: the text around them, and the columns that they go into. Rows that touch the
 // same columns of a table in the same way share a form.
 type form struct {
-	op     schema.Op // 0: the progress row
+	op     schema.Op // of a change, or one of those above
+	own    string    // which of the statements on tables of ours; see definitions.own
 	prefix string    // of an insert, the text before the first tuple
 	pieces []string  // the text around the values: one more than there are columns
 	suffix string
@@ -32,9 +40,28 @@ type form struct {
 type step struct {
 	form   *form
 	args   []schema.Value
-	change *schema.Change // nil for the progress row
+	change *schema.Change // nil for what is ours
 	plan   *plan
 	at     schema.Position
+	tx     *schema.Transaction // that the change belongs to; nil for what is ours
+
+	// Where rows are compared with clocks, or with what this office has under way:
+	rows      [2]schema.RowID // that the change touches; the second when it moves the row to another key (two)
+	two       bool
+	contested bool // other offices write the table, too
+	alone     bool // to be written by itself: its row, or its table, needs more than one statement
+	policy    schema.Policy
+}
+
+// touched are the rows that the step touches.
+func (st *step) touched() []schema.RowID {
+	if st.change == nil || st.rows[0] == (schema.RowID{}) {
+		return nil
+	}
+	if st.two {
+		return st.rows[:2]
+	}
+	return st.rows[:1]
 }
 
 // plan is how rows of one definition, as some office had it, enter the table here. Pure: it knows no connection.
@@ -45,6 +72,7 @@ type plan struct {
 	columns []mapping // one for each source column
 	forms   map[string]*form
 	shape   []byte // scratch
+	sameKey bool   // the table here is keyed by the very columns that identify a row there
 }
 
 // mapping is one source column's way.
@@ -90,6 +118,9 @@ func (p *plan) checkKey() error {
 		key = append(key, p.columns[k].to)
 	}
 	slices.Sort(key)
+	own := slices.Clone(p.target.Key)
+	slices.Sort(own)
+	p.sameKey = slices.Equal(own, key)
 	for _, own := range append([][]int{p.target.Key}, p.target.Unique...) {
 		if own = slices.Clone(own); len(own) == len(key) {
 			if slices.Sort(own); slices.Equal(own, key) {
@@ -378,7 +409,7 @@ func (p *plan) deleteAll() *form {
 func progressForm(engine schema.Engine) *form {
 	number := schema.Column{Kind: schema.KindInt}
 	text := schema.Column{Kind: schema.KindText}
-	f := &form{}
+	f := &form{op: opProgress}
 	f.text("UPDATE " + tableName(engine, schema.OwnSchema, schema.ProgressTable) + " SET ")
 	for i, name := range []string{schema.ProgressEpoch, schema.ProgressSeq, schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted} {
 		if i > 0 {
@@ -396,11 +427,92 @@ func progressForm(engine schema.Engine) *form {
 }
 
 // mark is the step that moves the progress row of a sender to where tx will have brought it.
-func mark(f *form, office, sender schema.Office, have schema.Position, tx *schema.Transaction) step {
+func mark(f *form, office, sender schema.Office, have schema.Position, tx *schema.Transaction, stamp schema.Stamp) step {
 	number := func(n int64) schema.Value { return schema.Of(strconv.FormatInt(n, 10)) }
 	return step{form: f, at: tx.Pos, args: []schema.Value{
-		number(int64(tx.Pos.Epoch)), number(int64(tx.Pos.Seq)), number(tx.Stamp.Millis), number(int64(tx.Stamp.Counter)),
+		number(int64(tx.Pos.Epoch)), number(int64(tx.Pos.Seq)), number(stamp.Millis), number(int64(stamp.Counter)),
 		number(tx.Commit.UnixMicro()), schema.Of(string(office)), schema.Of(string(sender)),
 		number(int64(have.Epoch)), number(int64(have.Seq)),
 	}}
+}
+
+// identify names the rows that a change touches, as this office's own log would.
+func (p *plan) identify(c *schema.Change, st *step) error {
+	if c.Op == schema.Truncate {
+		st.rows[0] = p.target.TableID()
+		return nil
+	}
+	if !p.sameKey {
+		return &schema.RejectedError{
+			Table: p.source.TableName, Cause: errors.New("several offices write the table, and its primary key is not the same at all of them"),
+			Remedy: "give it the same primary key everywhere, or let one office alone write it (flow)",
+		}
+	}
+	key := c.KeyRow()
+	var err error
+	if st.rows[0], err = p.rowID(key); err != nil || c.Op != schema.Update || !p.keyMoves(key, c.After) {
+		return err
+	}
+	after := slices.Clone(c.After)
+	for _, k := range p.source.Key {
+		if after[k].IsUnchanged() {
+			after[k] = key[k]
+		}
+	}
+	st.two = true
+	st.rows[1], err = p.rowID(after)
+	return err
+}
+
+func (p *plan) rowID(image schema.Row) (schema.RowID, error) {
+	var room [8]schema.Value
+	key := room[:0]
+	for _, to := range p.target.KeyByName() {
+		i := p.source.Column(p.target.Columns[to].Name)
+		if image == nil || image[i].State() != schema.Present {
+			return schema.RowID{}, &schema.RejectedError{Table: p.source.TableName, Column: p.source.Columns[i].Name, Cause: errors.New("the change does not say which row it means")}
+		}
+		var err error
+		if key, err = p.value(i, image[i], key); err != nil {
+			return schema.RowID{}, err
+		}
+	}
+	return schema.RowIDOf(p.target.TableName, key), nil
+}
+
+// image is an image of the source in the columns of the table here. Columns that only one side has are Unchanged.
+func (p *plan) image(source schema.Row) (schema.Row, error) {
+	return p.imageOf(source, func(err error) error { return err })
+}
+
+// imageIfFits leaves out what does not fit into the columns here.
+func (p *plan) imageIfFits(source schema.Row) schema.Row {
+	image, _ := p.imageOf(source, func(error) error { return nil })
+	return image
+}
+
+func (p *plan) imageOf(source schema.Row, failed func(error) error) (schema.Row, error) {
+	image := make(schema.Row, len(p.target.Columns))
+	var room [1]schema.Value
+	for i, v := range source {
+		if p.columns[i].to < 0 || v.IsUnchanged() {
+			continue
+		}
+		got, err := p.value(i, v, room[:0])
+		if err == nil {
+			image[p.columns[i].to] = got[0]
+		} else if err := failed(err); err != nil {
+			return nil, err
+		}
+	}
+	return image, nil
+}
+
+// oldValues is what makes an office's log have the row as it was before a change.
+func (p *plan) oldValues(origin schema.Office) string {
+	if p.source.Engine == schema.Postgres {
+		space := cmp.Or(p.source.Schema, "public")
+		return fmt.Sprintf("at %s: ALTER TABLE %s REPLICA IDENTITY FULL", origin, tableName(schema.Postgres, space, p.source.Name))
+	}
+	return fmt.Sprintf("at %s: SET GLOBAL binlog_row_image = 'FULL'", origin)
 }

@@ -1,6 +1,10 @@
 package apply
 
-import "cdc-sidecar/schema"
+import (
+	"maps"
+
+	"cdc-sidecar/schema"
+)
 
 // Stats count what was applied of one sender's stream since the program started. Only what is committed counts.
 type Stats struct {
@@ -16,7 +20,14 @@ type Stats struct {
 	Missing      uint64 // deletes of rows that were not there
 	Commits      uint64 // database transactions
 	Errors       uint64 // calls of Apply that failed
-	Seconds      float64
+	Held         uint64 // changes passed by at a branch: the head will meet the office's own change of the row
+	Parked       uint64 // changes that wait: another row has their unique key
+	Busy         uint64 // transactions rolled back and tried again because of others' locks
+	Clamped      uint64 // transactions whose stamp was too far ahead
+	Barriers     uint64
+	// BarrierSeconds is the time that row locks were held for barriers.
+	BarrierSeconds float64
+	Seconds        float64
 
 	Position schema.Position // the last transaction applied
 	Commit   int64           // its commit time at the origin, in microseconds since the Unix epoch
@@ -32,6 +43,11 @@ func (s *Stats) add(t *Stats) {
 	s.Filtered += t.Filtered
 	s.Repaired += t.Repaired
 	s.Missing += t.Missing
+	s.Held += t.Held
+	s.Parked += t.Parked
+	s.Clamped += t.Clamped
+	s.Barriers += t.Barriers
+	s.BarrierSeconds += t.BarrierSeconds
 	s.Commits++
 }
 
@@ -46,6 +62,31 @@ func (s *Stats) count(op schema.Op) {
 	case schema.Truncate:
 		s.Truncates++
 	}
+}
+
+// Conflict is what conflicts are counted by.
+type Conflict struct {
+	Table  schema.TableName
+	Policy schema.PolicyKind
+	Winner string // local, remote, merged, none
+}
+
+// Conflicts are the conflicts decided since the program started.
+func (a *Applier) Conflicts() map[Conflict]uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.counts)
+}
+
+// Waiting is how many changes are parked; false while that is not known.
+func (a *Applier) Waiting() (int, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := 0
+	for _, queue := range a.parked {
+		n += len(queue)
+	}
+	return n, a.parked != nil
 }
 
 // Stats returns a snapshot for each sender that was ever spoken of. It waits for no running Apply: such a stream's last

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,7 +124,13 @@ func groupSize(txs []schema.Transaction) int {
 // stream stands exactly before what is to be mended.
 func (s *stream) group(ctx context.Context, txs []schema.Transaction) error {
 	s.discard() // the sender begins anew what was open
-	err := s.afresh(ctx, txs)
+	err := s.patient(ctx, txs)
+	if errors.Is(err, errBusy) && len(txs) > 1 { // less in hand: fewer locks, for a shorter time
+		if err := s.group(ctx, txs[:len(txs)/2]); err != nil {
+			return err
+		}
+		return s.group(ctx, txs[len(txs)/2:])
+	}
 	var rejected *schema.RejectedError
 	if !errors.As(err, &rejected) || rejected.At.Epoch != txs[0].Pos.Epoch || rejected.At.Seq <= txs[0].Pos.Seq {
 		return err
@@ -135,6 +142,45 @@ func (s *stream) group(ctx context.Context, txs []schema.Transaction) error {
 		return before
 	}
 	return err
+}
+
+const (
+	// busyTries and busyWait bound how long others' locks are waited for here, some ten seconds in all; then the session
+	// ends, visibly, and everything begins again.
+	busyTries = 40
+	busyWait  = 5 * time.Millisecond
+	// busyMost is where the wait stops growing.
+	busyMost = 500 * time.Millisecond
+)
+
+// patient tries again what failed because of others' locks: a single transaction many times, several together only once,
+// because they are better written one after the other.
+func (s *stream) patient(ctx context.Context, txs []schema.Transaction) error {
+	wait := busyWait
+	for tries := 1; ; tries++ {
+		err := s.afresh(ctx, txs)
+		if !errors.Is(err, errBusy) {
+			return err
+		}
+		s.stats.Busy++
+		if len(txs) > 1 || tries >= busyTries {
+			if load := s.load(ctx); load != nil {
+				return load
+			}
+			return err
+		}
+		timer := time.NewTimer(wait/2 + rand.N(wait)) // not in step with whoever has the lock
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+		wait = min(2*wait, busyMost)
+		if err := s.load(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 // afresh tries once more with fresh definitions when a rejection may come from a table that somebody has changed since
@@ -158,8 +204,14 @@ func (s *stream) afresh(ctx context.Context, txs []schema.Transaction) error {
 func (s *stream) attempt(ctx context.Context, txs []schema.Transaction) (stale bool, err error) {
 	began := time.Now()
 	ses, err := s.applier.take(ctx)
+	if err == nil {
+		err = s.applier.recall(ctx, ses)
+	}
 	if err != nil {
 		s.known = false
+		if ses != nil {
+			s.applier.spoiled(ses)
+		}
 		return false, err
 	}
 	ses.begin()
@@ -171,7 +223,7 @@ func (s *stream) attempt(ctx context.Context, txs []schema.Transaction) (stale b
 	if err != nil {
 		stale = ses.defs().staleSince(began)
 		s.known = false
-		s.applier.spoiled(ses)
+		s.ended(ctx, ses, err)
 		return stale, err
 	}
 	s.applier.release(ses)
@@ -179,11 +231,33 @@ func (s *stream) attempt(ctx context.Context, txs []schema.Transaction) (stale b
 	return false, nil
 }
 
+// ended gives a session back after an error: only one that merely met others' locks is still good.
+func (s *stream) ended(ctx context.Context, ses session, err error) {
+	if errors.Is(err, errBusy) && ses.rollback(ctx) == nil {
+		s.applier.release(ses)
+		return
+	}
+	s.applier.spoiled(ses)
+}
+
 // moved notes a commit.
 func (s *stream) moved(to schema.Position, commit int64) {
 	s.have = to
 	s.stats.add(&s.work.tally)
 	s.stats.Position, s.stats.Commit = to, commit
+	s.applier.concluded(&s.work)
+}
+
+// concluded takes over what a committed transaction did besides its rows.
+func (a *Applier) concluded(w *writer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, c := range w.conflicts {
+		a.counts[c]++
+	}
+	if len(w.waiting) > 0 || len(w.unparked) > 0 {
+		a.parked = nil // read again by the next
+	}
 }
 
 // part applies one part of a transaction that comes in several, and commits with the last.
@@ -195,6 +269,10 @@ func (s *stream) part(ctx context.Context, tx *schema.Transaction) error {
 		}
 		ses, err := s.applier.take(ctx)
 		if err != nil {
+			return err
+		}
+		if err := s.applier.recall(ctx, ses); err != nil {
+			s.applier.spoiled(ses)
 			return err
 		}
 		ses.defs().forget() // a transaction in parts cannot be tried once more with fresh definitions, so it begins with them

@@ -4,19 +4,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"cdc-sidecar/schema"
 )
 
 // writer writes into one open database transaction. It first hopes: all steps go to the database at once. When a row turns
-// out to be otherwise than the change expects it (inserted but there, updated but not there), everything of the call is
-// undone and done again carefully, one step after the other, each followed by what repairs it.
+// out to be otherwise than the change expects it (inserted but there, updated but not there), or a change meets a touch that
+// its office had not seen, everything of the call is undone and done again carefully, one step after the other, each
+// followed by what repairs or decides it.
 type writer struct {
 	stream *stream
 	ses    session
 	parts  bool // the transaction comes in parts: what precedes this call must survive an undo
 	tally  Stats
 	last   *step // of the last write, for an error at commit
+
+	// Of the open database transaction:
+	stamps    map[schema.Position]schema.Stamp // by place of the transactions in hand, where rows are contested
+	arrival   schema.Stamp            // the last that was given to one from too far ahead
+	decided   map[schema.RowID]version
+	conflicts []Conflict
+	waiting   map[schema.RowID][]schema.Transaction // parked in it
+	unparked  map[schema.RowID]bool                 // what had been parked before was written in it
+	collision error                                 // the last
+	known     uint64
+	standing  map[schema.RowID]*standingRow // of the call
 
 	steps []step
 	args  []schema.Value
@@ -25,6 +38,10 @@ type writer struct {
 
 func (w *writer) start(s *stream, ses session, parts bool) {
 	w.stream, w.ses, w.parts, w.tally, w.last = s, ses, parts, Stats{}, nil
+	w.stamps, w.decided, w.conflicts, w.waiting, w.unparked = nil, nil, nil, nil, nil
+	if s.applier.options.Clocks != nil {
+		w.stamps, w.decided = map[schema.Position]schema.Stamp{}, map[schema.RowID]version{}
+	}
 }
 
 // write writes transactions, or one part of one.
@@ -36,25 +53,50 @@ func (w *writer) write(ctx context.Context, txs []schema.Transaction) error {
 	if len(w.steps) == 0 {
 		return nil
 	}
+	if !slices.ContainsFunc(w.steps, func(st step) bool { return st.alone }) {
+		if surprise, err := w.together(ctx); err != nil || !surprise {
+			return err
+		}
+	}
+	return w.apart(ctx)
+}
+
+// together writes all steps at once. It reports whether that turned out to be wrong; then it has undone it.
+func (w *writer) together(ctx context.Context) (surprise bool, err error) {
 	if w.parts {
 		w.ses.save()
 	}
 	tally := w.tally
-	surprise, err := w.hope(ctx)
+	surprise, err = w.hope(ctx)
+	if err == nil && !surprise {
+		surprise, err = w.contested(ctx)
+	}
 	if err != nil || !surprise {
-		return err
+		return false, err
 	}
 	if w.tally = tally; w.parts {
 		w.ses.restore()
 	} else {
 		w.ses.restart()
 	}
-	for i := range w.steps {
-		if err := w.careful(ctx, &w.steps[i]); err != nil {
-			return err
+	return true, nil
+}
+
+// apart writes one step after the other.
+func (w *writer) apart(ctx context.Context) (err error) {
+	if slices.ContainsFunc(w.steps, func(st step) bool { return st.contested }) {
+		err = w.arbitrate(ctx)
+	} else {
+		for i := range w.steps {
+			if err = w.parkable(ctx, &w.steps[i]); err != nil {
+				break
+			}
 		}
 	}
-	return nil
+	if err == nil {
+		err = w.retryWaiting(ctx)
+	}
+	return err
 }
 
 // forget lets go of the values, which may be large.
@@ -73,20 +115,16 @@ func (w *writer) plan(ctx context.Context, txs []schema.Transaction) error {
 	for i := range txs {
 		tx := &txs[i]
 		if o.Role == schema.Head && tx.Part == 0 {
-			w.steps = append(w.steps, mark(progress, o.Office, w.stream.sender, have, tx))
+			w.steps = append(w.steps, mark(progress, o.Office, w.stream.sender, have, tx, w.stamp(tx)))
 			have = tx.Pos
 		} else if i == 0 && tx.Part == 0 {
-			last := &txs[len(txs)-1]
-			w.steps = append(w.steps, mark(progress, o.Office, w.stream.sender, have, last))
+			w.steps = append(w.steps, mark(progress, o.Office, w.stream.sender, have, &txs[len(txs)-1], latestStamp(txs)))
 		}
 		if tx.Last {
 			w.tally.Transactions++
-		}
-		if tx.Origin == o.Office {
-			if tx.Last {
+			if tx.Origin == o.Office {
 				w.tally.Own++
 			}
-			continue
 		}
 		if err := w.planChanges(ctx, tx); err != nil {
 			return err
@@ -95,11 +133,46 @@ func (w *writer) plan(ctx context.Context, txs []schema.Transaction) error {
 	return nil
 }
 
+// latestStamp is what a branch has seen when it has applied all of txs.
+func latestStamp(txs []schema.Transaction) schema.Stamp {
+	var latest schema.Stamp
+	for i := range txs {
+		latest = latest.Max(txs[i].Stamp)
+		for j := range txs[i].Changes {
+			if d := txs[i].Changes[j].Decided; d != nil {
+				latest = latest.Max(d.Stamp)
+			}
+		}
+	}
+	return latest
+}
+
+// stamp is a transaction's stamp as it counts here. One that is further ahead than clocks may be counts as the time of its
+// arrival, so that an office with a mad clock neither wins for ever nor takes the others with it.
+func (w *writer) stamp(tx *schema.Transaction) schema.Stamp {
+	o := &w.stream.applier.options
+	if o.Clocks == nil {
+		return tx.Stamp
+	}
+	stamp := tx.Stamp
+	if now := o.Now(); stamp.Millis > now.Add(o.Drift).UnixMilli() {
+		stamp = w.arrival.Max(o.Clocks.Now()).Next(now)
+		w.arrival = stamp
+		w.tally.Clamped++
+	}
+	w.stamps[tx.Pos] = stamp
+	return stamp
+}
+
 func (w *writer) planChanges(ctx context.Context, tx *schema.Transaction) error {
+	own := tx.Origin == w.stream.applier.options.Office
 	var table *schema.Table // rows of one table come in runs
 	var p *plan             // nil: this office does not take the table
 	for i := range tx.Changes {
 		c := &tx.Changes[i]
+		if own && c.Decided == nil {
+			continue // here already
+		}
 		if c.Table != table {
 			var err error
 			if p, err = w.planTable(ctx, c.Table); err != nil {
@@ -111,16 +184,99 @@ func (w *writer) planChanges(ctx context.Context, tx *schema.Transaction) error 
 			w.tally.Filtered++
 			continue
 		}
-		st, args, err := p.bind(c.Op, c, c.KeyRow(), w.args)
-		if err != nil {
+		if err := w.planChange(p, c, tx); err != nil {
 			return locate(err, c, tx.Pos)
 		}
-		st.at = tx.Pos
-		w.args = args
-		w.steps = append(w.steps, st)
-		w.tally.count(c.Op)
 	}
 	return nil
+}
+
+func (w *writer) planChange(p *plan, c *schema.Change, tx *schema.Transaction) error {
+	op, key := c.Op, c.KeyRow()
+	if c.Decided != nil && op == schema.Insert {
+		op = schema.Update // the row is there more often than not
+	}
+	st, args, err := p.bind(op, c, key, w.args)
+	if err != nil {
+		return err
+	}
+	st.at, st.tx = tx.Pos, tx
+	if held, err := w.follow(p, c, &st); held || err != nil {
+		return err
+	}
+	w.args = args
+	w.steps = append(w.steps, st)
+	w.tally.count(c.Op)
+	return nil
+}
+
+// follow finds out what else has to do with the rows of a change, and reports whether it is to be passed by: what the head
+// says of a row is older than what it will say once it has met our change.
+func (w *writer) follow(p *plan, c *schema.Change, st *step) (held bool, err error) {
+	o := &w.stream.applier.options
+	st.contested = o.Clocks != nil && o.Contested(p.source.TableName)
+	if !st.contested && o.Hold == nil && len(w.stream.applier.disputed()) == 0 {
+		return false, nil
+	}
+	if o.Hold != nil && !p.sameKey { // compared by the key of the head's table, which this one is not keyed by
+		return false, nil
+	}
+	if err := p.identify(c, st); err != nil {
+		return false, err
+	}
+	if st.contested {
+		st.policy = o.Policy(p.source.TableName)
+		if c.Op == schema.Update && st.policy.NeedsOld() && !hasOld(c, st.policy) {
+			return false, &schema.RejectedError{Table: p.source.TableName, Cause: errNoOldValues, Remedy: p.oldValues(st.tx.Origin)}
+		}
+	}
+	st.alone = st.contested && c.Op == schema.Truncate || w.stream.applier.disputes(st)
+	if o.Hold == nil {
+		return false, nil
+	}
+	return w.holds(c, st)
+}
+
+// hasOld reports whether a change holds its row as it was, as far as the policy needs it.
+func hasOld(c *schema.Change, policy schema.Policy) bool {
+	if c.Before == nil {
+		return false
+	}
+	for i := range c.Table.Columns {
+		column := &c.Table.Columns[i]
+		needed := policy.Kind == schema.Merge || slices.Contains(policy.Add, column.Name)
+		if needed && !column.Generated && c.Before[i].IsUnchanged() {
+			return false
+		}
+	}
+	return true
+}
+
+// holds reports whether this office has changes under way of all rows that the head's change touches. Of a row that moved
+// from one key to another, one may be held and the other not, and of a truncated table some rows: such a change is written
+// by itself.
+func (w *writer) holds(c *schema.Change, st *step) (bool, error) {
+	hold := w.stream.applier.options.Hold
+	if c.Op == schema.Truncate {
+		st.alone = st.alone || hold.HeldTable(st.plan.target.TableName)
+		return false, nil
+	}
+	n := 0
+	for _, row := range st.touched() {
+		held, err := hold.Held(row)
+		if err != nil {
+			return false, err
+		}
+		if held {
+			n++
+		}
+	}
+	if n == len(st.touched()) {
+		w.tally.Held++
+		return true, nil
+	}
+	st.alone = st.alone || n > 0
+	return false, nil
 }
 
 func (w *writer) planTable(ctx context.Context, t *schema.Table) (*plan, error) {
@@ -136,7 +292,7 @@ func (w *writer) hope(ctx context.Context) (surprise bool, err error) {
 	w.hits, failed, err = w.ses.run(ctx, w.steps, w.hits[:0])
 	if err != nil {
 		v := w.ses.judge(err)
-		if v.fault == duplicate || v.fault == unsupported || failed < 0 && v.fault != transient {
+		if v.fault == duplicate || v.fault == collision || v.fault == unsupported || failed < 0 && v.fault != transient && v.fault != busy {
 			return true, nil // one by one it may be mended, or shows at least which step it was
 		}
 		return false, explain(err, v, &w.steps[max(failed, 0)], w.ses.user())
@@ -145,7 +301,7 @@ func (w *writer) hope(ctx context.Context) (surprise bool, err error) {
 	for i, n := range w.hits {
 		switch st := &w.steps[i]; {
 		case n > 0 || st.form.op == schema.Truncate:
-		case st.form.op == 0:
+		case st.form.op == opProgress:
 			return false, w.fenced(st)
 		case st.form.op == schema.Delete:
 			missing++
@@ -186,10 +342,13 @@ func (w *writer) careful(ctx context.Context, st *step) error {
 		return w.explain(err, st)
 	case n > 0 || st.form.op == schema.Truncate:
 		return nil
-	case st.form.op == 0:
+	case st.form.op == opProgress:
 		return w.fenced(st)
 	case st.form.op == schema.Delete:
 		w.tally.Missing++
+		return nil
+	}
+	if st.form.op == opOwn {
 		return nil
 	}
 	if !st.change.After.Complete(st.change.Table) {
@@ -198,7 +357,9 @@ func (w *writer) careful(ctx context.Context, st *step) error {
 			Remedy: "copy the row from the office that has it",
 		}, st.change, st.at)
 	}
-	w.repaired(st, "no row")
+	if st.change.Decided == nil {
+		w.repaired(st, "no row")
+	}
 	insert, _, err := st.plan.bind(schema.Insert, st.change, nil, nil)
 	if err != nil {
 		return locate(err, st.change, st.at)
@@ -226,7 +387,9 @@ func (w *writer) insert(ctx context.Context, st *step) error {
 	case err != nil:
 		return w.explain(err, st)
 	case n > 0:
-		w.repaired(st, "a row of this key")
+		if st.change.Decided == nil {
+			w.repaired(st, "a row of this key")
+		}
 		return nil
 	case inserting != nil:
 		return w.explain(inserting, st) // not the key: another unique one

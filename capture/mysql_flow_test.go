@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"cdc-sidecar/catalog"
 	"cdc-sidecar/schema"
 	"cdc-sidecar/servers"
 )
@@ -394,7 +395,7 @@ func TestMySQLIdentity(t *testing.T) {
 	if err := o.Teardown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if plan, err = o.Setup(t.Context()); err != nil || len(plan) != len(mysqlTables) {
+	if plan, err = o.Setup(t.Context()); err != nil || len(plan) != len(catalog.OwnMySQLTables) {
 		t.Errorf("after teardown: %v, %v", plan, err)
 	}
 	o.exec(o.TeardownSQL()...)

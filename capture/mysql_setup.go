@@ -7,42 +7,9 @@ import (
 	"fmt"
 	"strings"
 
+	"cdc-sidecar/catalog"
 	"cdc-sidecar/schema"
 )
-
-// mysqlTables makes what is ours on the server. Each statement may run again. Office names are ASCII, compared byte by
-// byte; InnoDB, because our rows are part of the transactions that they speak of.
-var mysqlTables = []string{
-	"CREATE DATABASE IF NOT EXISTS cdc_sidecar",
-	`CREATE TABLE IF NOT EXISTS cdc_sidecar.progress (
-	office varchar(40) NOT NULL, origin varchar(40) NOT NULL, epoch bigint NOT NULL, seq bigint NOT NULL,
-	stamp_millis bigint NOT NULL DEFAULT 0, stamp_counter bigint NOT NULL DEFAULT 0, committed bigint NOT NULL DEFAULT 0,
-	PRIMARY KEY (office, origin)) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin`,
-	`CREATE TABLE IF NOT EXISTS cdc_sidecar.journal (office varchar(40) PRIMARY KEY, epoch bigint NOT NULL)
-	ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin`,
-	`CREATE TABLE IF NOT EXISTS cdc_sidecar.offices (
-	office varchar(40) NOT NULL, member varchar(40) NOT NULL, engine varchar(40) NOT NULL DEFAULT '', epoch bigint NOT NULL DEFAULT 0,
-	reported_epoch bigint NOT NULL DEFAULT 0, reported_seq bigint NOT NULL DEFAULT 0,
-	state varchar(40) NOT NULL DEFAULT 'active', heard bigint NOT NULL DEFAULT 0, PRIMARY KEY (office, member))
-	ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin`,
-	`CREATE TABLE IF NOT EXISTS cdc_sidecar.barrier (office varchar(40) PRIMARY KEY, mark bigint NOT NULL)
-	ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin`,
-	`CREATE TABLE IF NOT EXISTS cdc_sidecar.conflicts (
-	id bigint AUTO_INCREMENT PRIMARY KEY, office varchar(40) NOT NULL, decided_at bigint NOT NULL,
-	table_name varchar(200) NOT NULL, row_key longtext NOT NULL, kind varchar(40) NOT NULL, policy varchar(200) NOT NULL,
-	winner varchar(10) NOT NULL, state varchar(10) NOT NULL,
-	local_image longtext, remote_before longtext, remote_image longtext, result_image longtext,
-	local_origin varchar(40) NOT NULL, local_millis bigint NOT NULL, local_counter bigint NOT NULL,
-	remote_origin varchar(40) NOT NULL, remote_millis bigint NOT NULL, remote_counter bigint NOT NULL,
-	remote_epoch bigint NOT NULL, remote_seq bigint NOT NULL,
-	resolution longblob, resolved_at bigint NOT NULL DEFAULT 0, taken varchar(10) NOT NULL DEFAULT '')
-	ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`,
-	`CREATE TABLE IF NOT EXISTS cdc_sidecar.parked (
-	id bigint AUTO_INCREMENT PRIMARY KEY, office varchar(40) NOT NULL, row_id varchar(32) NOT NULL,
-	table_name varchar(200) NOT NULL, row_key longtext NOT NULL, reason longtext NOT NULL, parked_at bigint NOT NULL,
-	body longblob NOT NULL, conflict bigint NOT NULL DEFAULT 0)
-	ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`,
-}
 
 // mysqlSetup looks at one server, and changes what is ours on it.
 type mysqlSetup struct {
@@ -258,7 +225,7 @@ func (s *mysqlSetup) plan(ctx context.Context) ([]string, error) {
 	if err != nil || len(missing) == 0 {
 		return nil, err
 	}
-	return mysqlTables, nil
+	return catalog.OwnMySQLTables, nil
 }
 
 // missing are the names of those of our tables that are not there.

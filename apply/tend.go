@@ -1,0 +1,319 @@
+package apply
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"cdc-sidecar/schema"
+)
+
+// What is done beside the streams: rows that have to be told once more, changes that wait, what a person decides.
+
+// loggedQuery reads what resolve needs of an entry of the conflict log.
+const loggedQuery = "SELECT table_name, row_key, state, taken, local_image, remote_before, remote_image FROM cdc_sidecar.conflicts"
+
+// loggedEntry is an entry of the conflict log as the database has it.
+type loggedEntry struct {
+	table, key, state, taken string
+	local, before, remote    *string // JSON; nil: there was none
+}
+
+func (e *loggedEntry) images(local, before, remote *string) {
+	e.local, e.before, e.remote = local, before, remote
+}
+
+// Again has rows told to every office as they stand: the decisions about them did not know their last touch. They are told
+// by the next Tend.
+func (a *Applier) Again(changes []schema.Change) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.again = append(a.again, changes...)
+}
+
+// Owed is how many rows are still to be told again. While there are any, the journal must not let go of what shows it.
+func (a *Applier) Owed() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.again)
+}
+
+// retryParked is how often changes that wait are tried again by themselves.
+const retryParked = time.Second
+
+// Tend does what is due beside the streams; sender is one whose progress row a transaction of ours may begin with.
+func (a *Applier) Tend(ctx context.Context, sender schema.Office) error {
+	a.mu.Lock()
+	again := a.again
+	due := (a.parked == nil || len(a.parked) > 0) && a.options.Now().Sub(a.triedAt) >= retryParked
+	if due {
+		a.triedAt = a.options.Now()
+	}
+	a.mu.Unlock()
+	if len(again) > 0 {
+		if err := a.aside(ctx, sender, func(w *writer) error { return w.tellAgain(ctx, again) }); err != nil {
+			return fmt.Errorf("tell rows again: %w", err)
+		}
+		a.mu.Lock()
+		a.again = slices.Delete(a.again, 0, len(again))
+		a.mu.Unlock()
+	}
+	if due {
+		return a.retryParked(ctx, sender)
+	}
+	return nil
+}
+
+// aside runs f in a transaction of its own. What it writes at the head is the head's own; at a branch it is an apply.
+func (a *Applier) aside(ctx context.Context, sender schema.Office, f func(w *writer) error) error {
+	ses, err := a.take(ctx)
+	if err == nil {
+		err = a.recall(ctx, ses)
+	}
+	if err != nil {
+		if ses != nil {
+			a.spoiled(ses)
+		}
+		return err
+	}
+	s := &stream{applier: a, sender: sender}
+	w := &s.work
+	ses.begin()
+	w.start(s, ses, false)
+	w.standing = map[schema.RowID]*standingRow{}
+	if a.options.Role == schema.Branch {
+		_, err = w.one(ctx, &step{form: ses.defs().touchForm(), args: []schema.Value{schema.Of(string(a.options.Office)), schema.Of(string(sender))}})
+	}
+	if err == nil {
+		err = f(w)
+	}
+	if err == nil {
+		err = w.commit(ctx)
+	}
+	if err != nil {
+		s.ended(ctx, ses, err)
+		if errors.Is(err, errBusy) {
+			return nil // the next Tend
+		}
+		return err
+	}
+	a.release(ses)
+	a.concluded(w)
+	return nil
+}
+
+// tellAgain publishes rows as they stand.
+func (w *writer) tellAgain(ctx context.Context, changes []schema.Change) error {
+	type told struct {
+		st *step
+		s  *standingRow
+	}
+	var rows []told
+	for i := range changes {
+		tx := schema.Transaction{Origin: changes[i].Decided.Origin, Stamp: changes[i].Decided.Stamp, Changes: changes[i : i+1]}
+		st, err := w.stepOf(ctx, &tx)
+		if err != nil || st == nil {
+			return err
+		}
+		s, err := w.now(ctx, st, st.rows[0], changes[i].KeyRow())
+		if err != nil {
+			return err
+		}
+		rows = append(rows, told{st, s})
+	}
+	if err := w.barrier(ctx); err != nil {
+		return err
+	}
+	for _, r := range rows {
+		_, by, err := w.against(r.st, r.st.rows[0])
+		if err != nil {
+			return err
+		}
+		if err := w.tell(ctx, r.st, r.s, by); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tell publishes one row as it stands.
+func (w *writer) tell(ctx context.Context, st *step, s *standingRow, by version) error {
+	e := w.entry(st, contest{policy: st.policy, table: s.table.Table, op: st.change.Op, local: s.row, localBy: by}, decision{winner: localWins, result: s.row, by: by})
+	e.kind, e.state = "again", stateAgain
+	e.rows = []standing{{table: s.table.Table, key: s.key, row: s.row, by: by}}
+	return w.log(ctx, st, &e)
+}
+
+// retryParked tries each disputed row again, in a transaction of its own.
+func (a *Applier) retryParked(ctx context.Context, sender schema.Office) error {
+	rows := a.disputed()
+	if rows == nil {
+		ses, err := a.take(ctx)
+		if err != nil {
+			return err
+		}
+		if err := a.recall(ctx, ses); err != nil {
+			a.spoiled(ses)
+			return err
+		}
+		a.release(ses)
+		rows = a.disputed()
+	}
+	for _, queue := range rows {
+		err := a.aside(ctx, sender, func(w *writer) error {
+			st, err := w.stepOf(ctx, &queue[len(queue)-1])
+			if err != nil || st == nil {
+				return err
+			}
+			written, err := w.writeWaiting(ctx, st, queue)
+			if err == nil && !written {
+				err = errStillWaits
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, errStillWaits) {
+			return fmt.Errorf("try a parked change again: %w", err)
+		}
+	}
+	return nil
+}
+
+// errStillWaits rolls an attempt back that changed nothing.
+var errStillWaits = errors.New("another row still has its unique key")
+
+// Resolve makes the image that a person chose (local or remote) of an entry of the conflict log the head's row, and so
+// everyone's. Its errors say what stands in the way.
+func (a *Applier) Resolve(ctx context.Context, id int64, take string) error {
+	return a.aside(ctx, "", func(w *writer) error {
+		e, err := w.ses.logged(ctx, a.options.Office, id)
+		switch {
+		case err != nil:
+			return err
+		case e == nil:
+			return fmt.Errorf("the conflict log has no entry %d", id)
+		case e.taken != "":
+			return fmt.Errorf("entry %d was resolved already: %s was taken", id, e.taken)
+		case take != string(localWins) && take != string(remoteWins):
+			return fmt.Errorf("take %q: want local or remote", take)
+		}
+		if e.state == stateParked {
+			err = w.resolveParked(ctx, e, take)
+		} else {
+			err = w.resolve(ctx, e, take)
+		}
+		if err != nil {
+			return fmt.Errorf("resolve entry %d (table %s, %s): %w", id, e.table, e.key, err)
+		}
+		_, err = w.one(ctx, &step{form: w.ses.defs().takenForm(), args: []schema.Value{
+			schema.Of(stateResolved), schema.Of(strconv.FormatInt(a.options.Now().UnixMicro(), 10)), schema.Of(take),
+			schema.Of(string(a.options.Office)), schema.Of(strconv.FormatInt(id, 10)),
+		}})
+		return err
+	})
+}
+
+// resolve writes the chosen image.
+func (w *writer) resolve(ctx context.Context, e *loggedEntry, take string) error {
+	chosen, other := e.local, e.remote
+	if take == string(remoteWins) {
+		chosen, other = e.remote, e.local
+	}
+	p, err := w.ses.defs().named(ctx, e.table)
+	if err != nil {
+		return err
+	}
+	t := p.target
+	var images []schema.Row
+	for _, text := range []*string{chosen, e.before, other} {
+		if text == nil {
+			images = append(images, nil)
+			continue
+		}
+		image, err := parseImage(t.Table, *text)
+		if err != nil {
+			return err
+		}
+		images = append(images, image)
+	}
+	row := images[0]
+	key := images[0]
+	for _, image := range images[1:] {
+		if key == nil {
+			key = image
+		}
+	}
+	id := t.RowID(key)
+	st := &step{change: &schema.Change{Table: t.Table, Op: schema.Delete, Before: key}, plan: p, rows: [2]schema.RowID{id}}
+	if old := images[1]; take == string(remoteWins) && old != nil && t.RowID(old) != id { // it moved to another key
+		from, err := w.now(ctx, st, t.RowID(old), old)
+		if err != nil {
+			return err
+		}
+		if err := w.become(ctx, st, from, nil); err != nil {
+			return err
+		}
+	}
+	s, err := w.now(ctx, st, id, key)
+	if err != nil {
+		return err
+	}
+	for i := range row {
+		if row[i].IsUnchanged() && s.row != nil {
+			row[i] = s.row[i]
+		}
+	}
+	return w.become(ctx, st, s, row)
+}
+
+// resolveParked decides on a change that waits: local drops it, and every office gets the row as it stands here; remote
+// tries it once more.
+func (w *writer) resolveParked(ctx context.Context, e *loggedEntry, take string) error {
+	for row, queue := range w.stream.applier.disputed() {
+		st, err := w.stepOf(ctx, &queue[len(queue)-1])
+		if err != nil {
+			return err
+		}
+		if st == nil || st.plan.target.TableName.String() != e.table || st.change.KeyString() != e.key {
+			continue
+		}
+		if take == string(localWins) {
+			return w.drop(ctx, st, row, queue)
+		}
+		written, err := w.writeWaiting(ctx, st, queue)
+		if err == nil && !written {
+			err = fmt.Errorf("%w: change or delete that row, and this one enters by itself (%w)", errStillWaits, w.collision)
+		}
+		return err
+	}
+	return errors.New("nothing of it waits any more")
+}
+
+// drop takes what waits of a row away.
+func (w *writer) drop(ctx context.Context, st *step, row schema.RowID, queue []schema.Transaction) error {
+	office := schema.Of(string(w.stream.applier.options.Office))
+	if _, err := w.one(ctx, &step{form: w.ses.defs().unparkForm(), args: []schema.Value{office, schema.Of(hex.EncodeToString(row[:]))}}); err != nil {
+		return err
+	}
+	w.unparked = map[schema.RowID]bool{row: true}
+	_, order, err := w.compose(ctx, queue) // reads the rows; they stay as they are
+	if err != nil {
+		return err
+	}
+	if err := w.barrier(ctx); err != nil {
+		return err
+	}
+	for _, id := range order {
+		_, by, err := w.against(st, id)
+		if err != nil {
+			return err
+		}
+		if err := w.tell(ctx, st, w.standing[id], by); err != nil {
+			return err
+		}
+	}
+	return nil
+}
