@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 
@@ -66,8 +67,13 @@ func TestAnyFlippedBitIsNoTornEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d, txs := filled(t, sizes...)
 			used := len(newest(d))
-			torn, noticed := 0, 0
-			for bit := range used * 8 {
+			stride := 5 // meets every bit of a byte, and most bytes
+			if os.Getenv("CDC_FULL") != "" {
+				stride = 1
+			}
+			torn, noticed, flips := 0, 0, 0
+			for bit := 0; bit < used*8; bit += stride {
+				flips++
 				what := fmt.Sprintf("bit %d of byte %d of %d", bit%8, bit/8, used)
 				held, broken := opened(t, what, copied(d, func(b []byte) []byte {
 					b[bit/8] ^= 1 << (bit % 8)
@@ -84,8 +90,8 @@ func TestAnyFlippedBitIsNoTornEnd(t *testing.T) {
 				}
 				same(t, held, txs[:len(held)])
 			}
-			if noticed < used*4 || torn == 0 {
-				t.Errorf("of %d bits %d were noticed, %d taken for torn", used*8, noticed, torn)
+			if noticed < flips/2 || torn == 0 {
+				t.Errorf("of %d flipped bits %d were noticed, %d taken for torn", flips, noticed, torn)
 			}
 		})
 	}
