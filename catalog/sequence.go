@@ -37,16 +37,17 @@ func (t *Table) Sequence(column int) *Sequence {
 	return nil
 }
 
-// GeneratedKey is the first sequence of a column that is part of a key (the primary one or another unique one): two
-// offices that insert may give the same key to different rows. nil when there is none.
-func (t *Table) GeneratedKey() *Sequence {
+// GeneratedKeys are the sequences of columns that are part of a key (the primary one or another unique one): two offices
+// that insert may give the same key to different rows.
+func (t *Table) GeneratedKeys() []*Sequence {
+	var all []*Sequence
 	for i := range t.Sequences {
 		has := func(key []int) bool { return slices.Contains(key, t.Sequences[i].Column) }
 		if has(t.Key) || slices.ContainsFunc(t.Unique, has) {
-			return &t.Sequences[i]
+			all = append(all, &t.Sequences[i])
 		}
 	}
-	return nil
+	return all
 }
 
 // Remainder is the remainder, from 0 to m-1, of n divided by m, also of a negative n; 0 where m is below 1.

@@ -29,6 +29,7 @@ func databaseChecks(c Config) []checkGroup {
 	return []checkGroup{
 		{name: "Database: capture", run: func(ctx context.Context) []schema.Finding { return checkCapture(ctx, c) }},
 		{name: "Database: apply", run: func(ctx context.Context) []schema.Finding { return checkApply(ctx, c) }},
+		{name: "Tables", run: func(ctx context.Context) []schema.Finding { return checkTables(ctx, c) }},
 	}
 }
 
