@@ -1,0 +1,279 @@
+package clock
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"cdc-sidecar/schema"
+)
+
+// Journal is the office's journal, as its index reads it.
+type Journal interface {
+	Epoch() uint64
+	// Bounds are the first seq still held and the last.
+	Bounds() (first, last uint64)
+	// Messages returns messages from behind the cursor on, none at the end; the zero cursor is the beginning of what is held.
+	Messages(cursor uint64, maxBytes int) (messages [][]byte, next uint64, err error)
+	// Stamp is the office's hybrid logical clock.
+	Stamp() schema.Stamp
+}
+
+// Follower keeps an Index in step with the journal: first it reads what is retained, then it takes what is appended. It
+// knows how far the office's own log has been read, and at a branch what the head has acknowledged.
+type Follower struct {
+	index   *Index
+	journal Journal
+	own     schema.Office
+	role    schema.Role
+	stale   func([]schema.Change)
+
+	appending sync.Mutex // held while the journal grows, and to change over from reading to taking
+	live      bool
+	whole     bool // the last append ended a database transaction
+
+	mu      sync.Mutex
+	changed chan struct{} // closed when anything below changes, or live does
+	ready   bool
+	mark    uint64
+	last    uint64
+	acked   uint64
+}
+
+// Follow makes a Follower. stale is told of rows whose decision did not know their last touch.
+func Follow(x *Index, j Journal, own schema.Office, role schema.Role, stale func([]schema.Change)) *Follower {
+	return &Follower{index: x, journal: j, own: own, role: role, stale: stale, whole: true, changed: make(chan struct{})}
+}
+
+// Sink appends to the journal and then takes over what was appended.
+func (f *Follower) Sink(journal schema.Sink) schema.Sink {
+	return func(ctx context.Context, txs []schema.Transaction) error {
+		f.appending.Lock()
+		defer f.appending.Unlock()
+		if err := journal(ctx, txs); err != nil {
+			return err
+		}
+		return f.appended(txs)
+	}
+}
+
+func (f *Follower) appended(txs []schema.Transaction) error {
+	var mark uint64
+	for i := range txs {
+		if txs[i].Barrier != 0 {
+			mark = txs[i].Barrier
+		} else {
+			f.whole = txs[i].Source != ""
+		}
+	}
+	if f.live {
+		if err := f.take(txs); err != nil {
+			return err
+		}
+	}
+	f.note(func() { f.mark = max(f.mark, mark) })
+	return nil
+}
+
+func (f *Follower) take(txs []schema.Transaction) error {
+	stale, err := f.index.Take(f.own, f.role, txs)
+	if err != nil {
+		return fmt.Errorf("row clocks: %w", err)
+	}
+	var last uint64
+	for i := range txs {
+		last = max(last, txs[i].Pos.Seq)
+	}
+	f.note(func() { f.last = max(f.last, last) })
+	if len(stale) > 0 && f.stale != nil {
+		f.stale(stale)
+	}
+	return nil
+}
+
+func (f *Follower) note(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// catchUpBytes is how much of the journal is decoded at once.
+const catchUpBytes = 4 << 20
+
+// CatchUp reads what the journal retains, and returns when the index is in step with it. It may be called again; the index
+// is read once.
+func (f *Follower) CatchUp(ctx context.Context) error {
+	var r replay
+	for cursor := uint64(0); ; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		messages, next, err := f.journal.Messages(cursor, catchUpBytes)
+		if err != nil {
+			return fmt.Errorf("row clocks: read the journal: %w", err)
+		}
+		if len(messages) == 0 {
+			done, changed, err := f.changeOver(&r, next)
+			if err != nil || done {
+				return err
+			}
+			cursor = next
+			select { // a large transaction is being appended
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		if f.isLive() {
+			return nil
+		}
+		cursor = next
+		if err := r.each(messages, f.take); err != nil {
+			return err
+		}
+	}
+}
+
+func (f *Follower) isLive() bool {
+	f.appending.Lock()
+	defer f.appending.Unlock()
+	return f.live
+}
+
+// changeOver reads the last of the journal while nothing can be appended, and takes what is appended from then on.
+func (f *Follower) changeOver(r *replay, cursor uint64) (done bool, changed <-chan struct{}, err error) {
+	f.appending.Lock()
+	defer f.appending.Unlock()
+	f.mu.Lock()
+	changed = f.changed
+	f.mu.Unlock()
+	if f.live || !f.whole {
+		return f.live, changed, nil
+	}
+	for {
+		messages, next, err := f.journal.Messages(cursor, catchUpBytes)
+		if err != nil {
+			return false, nil, fmt.Errorf("row clocks: read the journal: %w", err)
+		}
+		if len(messages) == 0 {
+			f.live = true
+			f.note(func() { f.ready = true })
+			return true, nil, nil
+		}
+		if err := r.each(messages, f.take); err != nil {
+			return false, nil, err
+		}
+		cursor = next
+	}
+}
+
+// replay opens messages again; a body that was cut into several is joined first.
+type replay struct {
+	body  []byte
+	codec schema.Codec
+}
+
+func (r *replay) each(messages [][]byte, take func([]schema.Transaction) error) error {
+	for _, b := range messages {
+		m, err := schema.DecodeMessage(b)
+		if err != nil {
+			return fmt.Errorf("row clocks: %w", err)
+		}
+		if r.body = append(r.body, m.Body...); m.Continued {
+			continue
+		}
+		body, err := schema.Unpack(r.body, m.Codec)
+		r.body = r.body[:0]
+		if err != nil {
+			return fmt.Errorf("row clocks: message %d: %w", m.Seq, err)
+		}
+		batch, err := schema.DecodeBatch(body, m.Epoch)
+		if err != nil {
+			return fmt.Errorf("row clocks: message %d: %w", m.Seq, err)
+		}
+		if err := take(batch.Transactions); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Ready returns when the index is in step with the journal.
+func (f *Follower) Ready(ctx context.Context) error {
+	return f.wait(ctx, func() bool { return f.ready })
+}
+
+// Passed returns when the office's own log has been read to a mark that it wrote, and the index knows it.
+func (f *Follower) Passed(ctx context.Context, mark uint64) error {
+	return f.wait(ctx, func() bool { return f.ready && f.mark >= mark })
+}
+
+func (f *Follower) wait(ctx context.Context, met func() bool) error {
+	for {
+		f.mu.Lock()
+		done, changed := met(), f.changed
+		f.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Epoch is the journal's.
+func (f *Follower) Epoch() uint64 { return f.journal.Epoch() }
+
+// Now is the office's hybrid logical clock.
+func (f *Follower) Now() schema.Stamp { return f.journal.Stamp() }
+
+// Last is the last seq that the index knows.
+func (f *Follower) Last() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last
+}
+
+// Against is the last touch of the row, or of its whole table, that was not a plain apply of origin; seq 0: none.
+func (f *Follower) Against(table schema.TableName, row schema.RowID, origin schema.Office) (uint64, schema.Office, schema.Stamp, error) {
+	t, err := f.index.Against(table, row, origin)
+	return t.Seq, t.Origin, t.Stamp, err
+}
+
+// TableAgainst is the last such touch of any row of the table.
+func (f *Follower) TableAgainst(table schema.TableName, origin schema.Office) uint64 {
+	return f.index.TableAgainst(table, origin).Seq
+}
+
+// Acknowledge notes that the head has processed this office's changes to seq.
+func (f *Follower) Acknowledge(seq uint64) error {
+	f.note(func() { f.acked = max(f.acked, seq) })
+	return f.index.Release(seq)
+}
+
+// Held reports whether the row has a change of this office that the head has not acknowledged.
+func (f *Follower) Held(row schema.RowID) (bool, error) {
+	c, ok, err := f.index.Row(row)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return ok && c.Last.Seq > f.acked, err
+}
+
+// HeldTable reports whether any row of the table has.
+func (f *Follower) HeldTable(table schema.TableName) bool {
+	t := f.index.TableAgainst(table, "")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return t.Seq > f.acked
+}
+
+// Forget lets go of what the journal no longer holds.
+func (f *Follower) Forget() error {
+	first, _ := f.journal.Bounds()
+	return f.index.Release(first - 1)
+}
