@@ -74,11 +74,11 @@ type Options struct {
 	Receive func(schema.TableName) bool
 	Log     *slog.Logger
 
-	// At the head: the row clocks, which tables others than the sender may write, too, and how their conflicts are decided.
-	// Without Clocks nothing is contested.
-	Clocks    Clocks
-	Contested func(schema.TableName) bool // nil: all
-	Policy    func(schema.TableName) schema.Policy
+	// At the head: the row clocks, which tables its own applications write, too (nil: all; one that they do not is contested
+	// when a second branch writes it), and how conflicts are decided. Without Clocks nothing is contested.
+	Clocks  Clocks
+	Written func(schema.TableName) bool
+	Policy  func(schema.TableName) schema.Policy
 	// Drift is how far ahead of this office's clock a stamp may be before it counts as the time of its arrival.
 	Drift time.Duration
 	// At a branch: its own changes under way. Without it nothing is held.
@@ -103,6 +103,8 @@ type Applier struct {
 	parked   map[schema.RowID][]schema.Transaction // see disputed; nil: to be read
 	counts   map[Conflict]uint64
 	again    []schema.Change
+	writers  map[schema.TableName]map[schema.Office]bool // branches that wrote a table which this office itself does not
+	caughtUp bool                                        // the clocks know what was applied in the life before
 	triedAt  time.Time
 }
 
@@ -123,15 +125,15 @@ func New(target Target, o Options) *Applier {
 	if o.Drift == 0 {
 		o.Drift = DefaultDrift
 	}
-	if o.Contested == nil {
-		o.Contested = func(schema.TableName) bool { return true }
+	if o.Written == nil {
+		o.Written = func(schema.TableName) bool { return true }
 	}
 	if o.Policy == nil {
 		o.Policy = func(schema.TableName) schema.Policy { return schema.Policy{} }
 	}
 	return &Applier{
 		target: target, options: o, streams: map[schema.Office]*stream{}, notified: map[schema.TableName]time.Time{},
-		counts: map[Conflict]uint64{},
+		counts: map[Conflict]uint64{}, writers: map[schema.TableName]map[schema.Office]bool{},
 	}
 }
 

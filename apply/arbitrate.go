@@ -22,6 +22,8 @@ type Clocks interface {
 	Against(table schema.TableName, row schema.RowID, origin schema.Office) (seq uint64, by schema.Office, stamp schema.Stamp, err error)
 	// TableAgainst is the last such touch of any row of the table.
 	TableAgainst(table schema.TableName, origin schema.Office) (seq uint64)
+	// Writers are the offices whose touches of the table the clocks know.
+	Writers(table schema.TableName) []schema.Office
 	// Passed returns when the log has been read to a mark that this office wrote.
 	Passed(ctx context.Context, mark uint64) error
 	// Last is the last seq that the clocks know.
@@ -67,6 +69,44 @@ func (w *writer) barrier(ctx context.Context) error {
 	w.known = a.options.Clocks.Last()
 	w.tally.Barriers++
 	w.tally.BarrierSeconds += time.Since(began).Seconds()
+	return nil
+}
+
+// contests reports whether others than origin may write the table: one-way tables need neither locks nor barriers.
+func (a *Applier) contests(table schema.TableName, origin schema.Office) bool {
+	o := &a.options
+	if o.Clocks == nil || o.Written(table) {
+		return o.Clocks != nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	writers := a.writers[table]
+	if writers == nil {
+		writers = map[schema.Office]bool{}
+		for _, w := range o.Clocks.Writers(table) {
+			writers[w] = true
+		}
+		a.writers[table] = writers
+	}
+	writers[origin] = true
+	return len(writers) > 1
+}
+
+// catchUp makes sure, once, that the clocks know what was applied before this process was.
+func (a *Applier) catchUp(ctx context.Context) error {
+	a.mu.Lock()
+	done := a.options.Clocks == nil || a.caughtUp
+	a.mu.Unlock()
+	if done {
+		return nil
+	}
+	w := writer{stream: &stream{applier: a}}
+	if err := w.barrier(ctx); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	a.caughtUp = true
+	a.mu.Unlock()
 	return nil
 }
 

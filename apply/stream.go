@@ -203,6 +203,10 @@ func (s *stream) afresh(ctx context.Context, txs []schema.Transaction) error {
 
 func (s *stream) attempt(ctx context.Context, txs []schema.Transaction) (stale bool, err error) {
 	began := time.Now()
+	if err := s.applier.catchUp(ctx); err != nil {
+		s.known = false
+		return false, err
+	}
 	ses, err := s.applier.take(ctx)
 	if err == nil {
 		err = s.applier.recall(ctx, ses)
@@ -266,6 +270,9 @@ func (s *stream) part(ctx context.Context, tx *schema.Transaction) error {
 		s.discard()
 		if tx.Part > 0 {
 			return &GapError{Sender: s.sender, Have: s.have, Got: tx.Pos, Part: tx.Part}
+		}
+		if err := s.applier.catchUp(ctx); err != nil {
+			return err
 		}
 		ses, err := s.applier.take(ctx)
 		if err != nil {

@@ -55,7 +55,11 @@ func (a *Applier) Tend(ctx context.Context, sender schema.Office) error {
 	}
 	a.mu.Unlock()
 	if len(again) > 0 {
-		if err := a.aside(ctx, sender, func(w *writer) error { return w.tellAgain(ctx, again) }); err != nil {
+		err := a.aside(ctx, sender, func(w *writer) error { return w.tellAgain(ctx, again) })
+		if errors.Is(err, errBusy) {
+			return nil // the next time
+		}
+		if err != nil {
 			return fmt.Errorf("tell rows again: %w", err)
 		}
 		a.mu.Lock()
@@ -96,9 +100,6 @@ func (a *Applier) aside(ctx context.Context, sender schema.Office, f func(w *wri
 	}
 	if err != nil {
 		s.ended(ctx, ses, err)
-		if errors.Is(err, errBusy) {
-			return nil // the next Tend
-		}
 		return err
 	}
 	a.release(ses)
@@ -175,7 +176,7 @@ func (a *Applier) retryParked(ctx context.Context, sender schema.Office) error {
 			}
 			return err
 		})
-		if err != nil && !errors.Is(err, errStillWaits) {
+		if err != nil && !errors.Is(err, errStillWaits) && !errors.Is(err, errBusy) {
 			return fmt.Errorf("try a parked change again: %w", err)
 		}
 	}

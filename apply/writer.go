@@ -214,7 +214,7 @@ func (w *writer) planChange(p *plan, c *schema.Change, tx *schema.Transaction) e
 // says of a row is older than what it will say once it has met our change.
 func (w *writer) follow(p *plan, c *schema.Change, st *step) (held bool, err error) {
 	o := &w.stream.applier.options
-	st.contested = o.Clocks != nil && o.Contested(p.source.TableName)
+	st.contested = w.stream.applier.contests(p.source.TableName, st.tx.Origin)
 	if !st.contested && o.Hold == nil && len(w.stream.applier.disputed()) == 0 {
 		return false, nil
 	}

@@ -250,6 +250,15 @@ func (f *Follower) TableAgainst(table schema.TableName, origin schema.Office) ui
 	return f.index.TableAgainst(table, origin).Seq
 }
 
+// Writers are the offices that touched the table in what is retained.
+func (f *Follower) Writers(table schema.TableName) []schema.Office { return f.index.Writers(table) }
+
+// Stats is what the index takes.
+func (f *Follower) Stats() Stats { return f.index.Stats() }
+
+// Close ends the use of the index.
+func (f *Follower) Close() error { return f.index.Close() }
+
 // Acknowledge notes that the head has processed this office's changes to seq.
 func (f *Follower) Acknowledge(seq uint64) error {
 	f.note(func() { f.acked = max(f.acked, seq) })

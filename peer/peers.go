@@ -75,6 +75,8 @@ type Applier interface {
 	Forget(ctx context.Context, sender schema.Office) error
 	// Discard rolls back a transaction whose last part has not come.
 	Discard(ctx context.Context)
+	// Tend does what is due beside the streams; at a branch, head is the one that it follows.
+	Tend(ctx context.Context, head schema.Office) error
 }
 
 // Register keeps what must survive: at the head its members, at every office whose streams it applies.
@@ -107,7 +109,10 @@ type Config struct {
 	User string
 	// Unsettled is how many deliveries the broker lets us keep before it stops sending (its prefetch).
 	Unsettled int
-	Log       *slog.Logger
+	// Acknowledged is told, at a branch, how far the head had processed our stream at the place of what is applied next. It
+	// comes before that is applied. Nil: nobody wants to know.
+	Acknowledged func(seq uint64) error
+	Log          *slog.Logger
 }
 
 // Peers is the office's side of the protocol. It outlives the corridors: they come and go with their connections.

@@ -116,9 +116,8 @@ func (p *Peers) numbered(ctx context.Context, g *group, d Delivery, m *schema.Me
 	switch {
 	case m.Seq <= have:
 		p.count(func(c *Counts) { c.Duplicates++ })
-		p.acknowledge(m.Acknowledged)
 		d.Settle()
-		return nil
+		return p.acknowledge(m.Acknowledged)
 	case from.spool != nil || m.Part > 0 || m.More || m.Continued:
 		if err := p.land(ctx, g); err != nil {
 			return err
@@ -218,8 +217,11 @@ func (p *Peers) piece(ctx context.Context, from *member, d Delivery, m *schema.M
 		return nil
 	}
 	defer from.dropSpool()
+	if err := p.acknowledge(m.Acknowledged); err != nil {
+		return err
+	}
 	whole, err := p.unspool(ctx, from, m.Epoch)
-	return p.landed(ctx, from, m.Seq, s.held, m.Acknowledged, whole, err)
+	return p.landed(ctx, from, m.Seq, s.held, whole, err)
 }
 
 // hold keeps a piece unsettled until its transaction is applied: after a crash the broker has it still. Beyond half of what
@@ -273,12 +275,15 @@ func (p *Peers) land(ctx context.Context, g *group) error {
 	}
 	from, txs, deliveries, acked, last := g.from, g.txs, g.deliveries, g.acked, g.last
 	*g = group{}
+	if err := p.acknowledge(acked); err != nil {
+		return err
+	}
 	err := p.applier.Apply(ctx, from.office, txs)
-	return p.landed(ctx, from, last, deliveries, acked, txs, err)
+	return p.landed(ctx, from, last, deliveries, txs, err)
 }
 
 // landed notes what the applier said. A rejected change halts this stream alone; any other error ends the session.
-func (p *Peers) landed(ctx context.Context, from *member, last uint64, deliveries []Delivery, acked []schema.Acknowledgement, txs []schema.Transaction, err error) error {
+func (p *Peers) landed(ctx context.Context, from *member, last uint64, deliveries []Delivery, txs []schema.Transaction, err error) error {
 	var rejected *schema.RejectedError
 	switch {
 	case errors.As(err, &rejected), errors.Is(err, schema.ErrUnknown):
@@ -298,7 +303,6 @@ func (p *Peers) landed(ctx context.Context, from *member, last uint64, deliverie
 		return fmt.Errorf("apply the stream of %s: %w", from.office, err)
 	default:
 		p.applied(from, last, txs)
-		p.acknowledge(acked)
 	}
 	for _, d := range deliveries {
 		d.Settle()
@@ -387,10 +391,11 @@ func (p *Peers) toward(office schema.Office) schema.Office {
 	return ""
 }
 
-// acknowledge takes from a message of the head how far it had processed our stream.
-func (p *Peers) acknowledge(acks []schema.Acknowledgement) {
+// acknowledge takes from a message of the head how far it had processed our stream, before the message is applied: a row
+// is held only for changes that the head had not met at that place.
+func (p *Peers) acknowledge(acks []schema.Acknowledgement) error {
 	if p.cfg.Role != schema.Branch {
-		return
+		return nil
 	}
 	for _, a := range acks {
 		if a.Office != p.cfg.Office || a.Pos.Epoch != p.outbox.Epoch() {
@@ -407,9 +412,15 @@ func (p *Peers) acknowledge(acks []schema.Acknowledgement) {
 		if !moved {
 			continue
 		}
+		if p.cfg.Acknowledged != nil {
+			if err := p.cfg.Acknowledged(a.Pos.Seq); err != nil {
+				return err
+			}
+		}
 		if err := p.outbox.Release(a.Pos.Seq); err != nil {
 			p.cfg.Log.Warn("the journal could not be released", "seq", a.Pos.Seq, "cause", err)
 		}
 		p.nudge()
 	}
+	return nil
 }

@@ -49,6 +49,9 @@ func (p *Peers) look(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
+	if err := p.tend(ctx); err != nil {
+		return err
+	}
 	p.mu.Lock()
 	var due []*member
 	for _, m := range p.members {
@@ -62,6 +65,22 @@ func (p *Peers) look(ctx context.Context, now time.Time) error {
 		p.gap(m, m.progress.Seq)
 	}
 	return nil
+}
+
+// tend lets the applier do what is due. A branch without a head yet has nothing that could be.
+func (p *Peers) tend(ctx context.Context) error {
+	var head schema.Office
+	p.mu.Lock()
+	for _, m := range p.members {
+		if p.cfg.Role == schema.Branch && m.progress.Epoch != 0 {
+			head = m.office
+		}
+	}
+	p.mu.Unlock()
+	if p.cfg.Role == schema.Branch && head == "" {
+		return nil
+	}
+	return p.applier.Tend(ctx, head)
 }
 
 // save writes down what members have reported since the last time.

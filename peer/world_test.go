@@ -414,6 +414,8 @@ func (d *database) Forget(_ context.Context, sender schema.Office) error {
 	return nil
 }
 
+func (d *database) Tend(context.Context, schema.Office) error { return nil }
+
 func (d *database) Discard(context.Context) {
 	d.mu.Lock()
 	d.open = nil

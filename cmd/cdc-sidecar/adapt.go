@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 
+	"cdc-sidecar/apply"
 	"cdc-sidecar/broker"
+	"cdc-sidecar/clock"
 	"cdc-sidecar/journal"
 	"cdc-sidecar/peer"
 	"cdc-sidecar/schema"
@@ -12,7 +14,55 @@ import (
 
 // The rooms do not know one another; here the journal becomes peer's outbox and the broker its wire.
 
-type outbox struct{ *journal.Journal }
+type outbox struct {
+	*journal.Journal
+	clocks  *clock.Follower
+	applier *apply.Applier
+}
+
+// Release lets everything to seq go, and the row clocks of it. While rows are owed to the other offices nothing goes: the
+// journal is what tells of them after a crash.
+func (o outbox) Release(seq uint64) error {
+	if o.applier.Owed() > 0 {
+		return nil
+	}
+	if err := o.Journal.Release(seq); err != nil {
+		return err
+	}
+	return o.clocks.Forget()
+}
+
+// followed is the journal as the row clocks read it.
+type followed struct{ *journal.Journal }
+
+func (f followed) Bounds() (first, last uint64) {
+	s := f.State()
+	return s.First, s.Last
+}
+
+func (f followed) Stamp() schema.Stamp { return f.State().Stamp }
+
+// Messages reads on behind the cursor. What was released meanwhile is of no use to the clocks any more.
+func (f followed) Messages(cursor uint64, maxBytes int) (messages [][]byte, next uint64, err error) {
+	at := journal.Cursor(cursor)
+	var entries []journal.Entry
+	for {
+		if at == 0 {
+			if at, err = f.Seek(f.State().First); err != nil {
+				return nil, 0, err
+			}
+		}
+		var released *journal.ReleasedError
+		if entries, at, err = f.Read(at, maxBytes); !errors.As(err, &released) {
+			break
+		}
+		at = 0
+	}
+	for i := range entries {
+		messages = append(messages, entries[i].Message)
+	}
+	return messages, uint64(at), err
+}
 
 func (o outbox) Bounds() (first, last uint64) {
 	s := o.State()

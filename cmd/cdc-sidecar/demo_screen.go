@@ -38,7 +38,7 @@ func (s *demoScreen) note(name, text string) {
 
 // tell is a line of the story. The table moves down below it.
 func (s *demoScreen) tell(at time.Duration, text string) {
-	fmt.Fprintf(s.out, "%s%s %s\n", s.wipe(), clock(at), s.paint("1", text))
+	fmt.Fprintf(s.out, "%s%s %s\n", s.wipe(), clockTime(at), s.paint("1", text))
 	if s.live {
 		s.drawn = time.Time{} // the table is to be back at once
 	}
@@ -67,7 +67,7 @@ func (s *demoScreen) draw(at time.Duration, sights []demoSight) {
 		for i, o := range sights {
 			parts[i] = fmt.Sprintf("%s writes %.0f/s applies %.0f/s unsent %d rows %s %s", o.office.Name, o.writesPerSecond, o.appliedPerSecond, o.unsent, o.rows, o.state)
 		}
-		fmt.Fprintf(s.out, "%s %s\n", clock(at), strings.Join(parts, " · "))
+		fmt.Fprintf(s.out, "%s %s\n", clockTime(at), strings.Join(parts, " · "))
 		return
 	}
 	table := s.table(at, sights)
@@ -90,7 +90,7 @@ func (s *demoScreen) table(at time.Duration, sights []demoSight) string {
 			o.appliedPerSecond, unsent, o.rows, s.paint(stateColour(o.state), "● "+o.state))
 	}
 	b.WriteString(rule)
-	fmt.Fprintf(&b, "%s  Ctrl-C stops everything and removes it\n", clock(at))
+	fmt.Fprintf(&b, "%s  Ctrl-C stops everything and removes it\n", clockTime(at))
 	return b.String()
 }
 
@@ -129,4 +129,4 @@ func (s *demoScreen) paint(code, text string) string {
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-func clock(at time.Duration) string { return fmt.Sprintf("%4.0f s", at.Seconds()) }
+func clockTime(at time.Duration) string { return fmt.Sprintf("%4.0f s", at.Seconds()) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -13,6 +14,7 @@ import (
 	"cdc-sidecar/apply"
 	"cdc-sidecar/broker"
 	"cdc-sidecar/capture"
+	"cdc-sidecar/clock"
 	"cdc-sidecar/journal"
 	"cdc-sidecar/peer"
 	"cdc-sidecar/schema"
@@ -28,6 +30,7 @@ type sidecar struct {
 	log     *slog.Logger
 	db      office
 	journal *journal.Journal
+	clocks  *clock.Follower
 	applier *apply.Applier
 	peers   *peer.Peers
 	keeper  *supervisor
@@ -77,7 +80,7 @@ func (s *sidecar) serve(ctx context.Context) {
 			return err
 		}
 		up()
-		return admin.Serve(ctx, l, admin.Options{Source: s, Token: s.cfg.AdminToken, Version: version})
+		return admin.Serve(ctx, l, admin.Options{Source: s, Conflicts: s.conflicts(), Token: s.cfg.AdminToken, Version: version})
 	})
 }
 
@@ -105,19 +108,42 @@ func (s *sidecar) open(ctx context.Context) error {
 	if err != nil || s.journal == nil {
 		return err
 	}
-	s.applier = apply.New(s.db.target, apply.Options{Office: s.cfg.Office, Role: s.cfg.Role, Receive: s.cfg.Receives, Log: s.log})
+	index, err := clock.Open(filepath.Join(s.cfg.Data, clocksFolder), clock.Options{})
+	if err != nil {
+		return err
+	}
+	s.clocks = clock.Follow(index, followed{s.journal}, s.cfg.Office, s.cfg.Role, func(rows []schema.Change) { s.applier.Again(rows) })
+	s.applier = apply.New(s.db.target, s.applyOptions())
 	peers := peer.New(peer.Config{
 		Office: s.cfg.Office, Role: s.cfg.Role, Engine: s.db.engine, Program: version, Dir: s.cfg.Data,
-		User: brokerConfig(s.cfg).User(), Unsettled: broker.Prefetch, Log: s.log,
-	}, outbox{s.journal}, s.applier, register{s.db, s.applier})
+		User: brokerConfig(s.cfg).User(), Unsettled: broker.Prefetch, Acknowledged: s.clocks.Acknowledge, Log: s.log,
+	}, outbox{s.journal, s.clocks, s.applier}, s.applier, register{s.db, s.applier})
 	s.state.mu.Lock()
 	s.peers = peers
 	s.state.mu.Unlock()
 	return nil
 }
 
+// clocksFolder is where row clocks go that are too many for memory, under the journal's folder. Nothing there outlives the
+// process.
+const clocksFolder = "clocks"
+
+// applyOptions: the head decides, by what its clocks say; a branch holds back what the head will decide.
+func (s *sidecar) applyOptions() apply.Options {
+	o := apply.Options{Office: s.cfg.Office, Role: s.cfg.Role, Receive: s.cfg.Receives, Log: s.log}
+	if s.cfg.Role == schema.Branch {
+		o.Hold = s.clocks
+		return o
+	}
+	o.Clocks, o.Written, o.Policy, o.Drift = s.clocks, s.cfg.Sends, s.cfg.Policy, s.cfg.ClockDrift
+	return o
+}
+
 func (s *sidecar) close() {
 	s.applier.Close()
+	if err := s.clocks.Close(); err != nil {
+		s.log.Warn("close the row clocks", "cause", err)
+	}
 	if err := s.journal.Close(); err != nil {
 		s.log.Warn("close the journal", "cause", err)
 	}
@@ -158,7 +184,9 @@ func (s *sidecar) session(ctx context.Context, up func()) error {
 			return ctx.Err()
 		}
 	})
-	g.Go(func() error { return capture.Run(ctx, src, s.journal.Append, &s.state.capture) })
+	g.Go(func() error { return capture.Run(ctx, src, s.clocks.Sink(s.journal.Append), &s.state.capture) })
+	g.Go(func() error { return s.clocks.CatchUp(ctx) })
+	g.Go(func() error { return s.keepLog(ctx) })
 	g.Go(func() error { return s.keeper.keep(ctx, admin.ReceiveCorridor, s.receive) })
 	g.Go(func() error { return s.examine(ctx) })
 	up()
@@ -204,6 +232,9 @@ func (s *sidecar) ship(ctx context.Context, up func()) error {
 
 // receive takes what the broker has for us to the database.
 func (s *sidecar) receive(ctx context.Context, up func()) error {
+	if err := s.clocks.Ready(ctx); err != nil {
+		return err
+	}
 	if err := s.peers.Start(ctx); err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ type watch struct {
 	ready     bool
 	publisher *broker.Publisher
 	findings  []schema.Finding
+	open      map[schema.Office]uint64 // conflicts that wait for a person
 	last      admin.State
 	since     time.Time
 }
@@ -123,6 +124,7 @@ func (s *sidecar) describe(out *admin.Status, peers *peer.Peers) {
 	out.Apply = applied(s.applier.Stats())
 	out.Apply.Duplicates += counts.Duplicates
 	out.Apply.Gaps = counts.Gaps
+	s.describeConflicts(out)
 }
 
 func applied(stats map[schema.Office]apply.Stats) admin.Apply {
