@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"strconv"
 	"strings"
 	"testing"
@@ -259,4 +260,23 @@ func TestAutoIncrementFollows(t *testing.T) {
 	w.apply(tx(3, insert(item, "10", "theirs", "1")), tx(4, rekey(item, row("10", gone, gone), "500", "theirs", "1")))
 	w.exec("INSERT INTO item (name) VALUES ('own')")
 	w.want("SELECT id, name FROM item ORDER BY id", "500 theirs\n501 own")
+}
+
+// What a row costs on a table with a sequence.
+func BenchmarkSequences(b *testing.B) {
+	table := sequenceTable(catalog.Sequence{Name: "public.s", Increment: 1, Min: 1, Max: math.MaxInt64, Settable: true})
+	source := define("t", integer("id"), text("name"))
+	p, err := newPlan(source, table, schema.Postgres)
+	if err != nil {
+		b.Fatal(err)
+	}
+	var q sequences
+	changes := make([]schema.Change, 2000)
+	for i := range changes {
+		changes[i] = insert(source, strconv.Itoa(1_000_000+i), "x")
+	}
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		q.sawChange(p, &changes[n%len(changes)])
+	}
 }

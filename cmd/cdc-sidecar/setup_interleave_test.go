@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -191,7 +193,7 @@ func TestInterleave(t *testing.T) {
 	for n, o := range offices {
 		args := []string{"setup", "--interleave", "16", "--config", o.config}
 		if n > 0 {
-			args = append(args, "--offset", fmt.Sprint(n+1))
+			args = append(args, "--offset", strconv.Itoa(n+1))
 		}
 		planned := statementsOf(t, append(args, "--print-sql")...)
 		if again := statementsOf(t, append(args, "--print-sql")...); !slices.Equal(again, planned) {
@@ -253,6 +255,40 @@ func TestInterleaveStays(t *testing.T) {
 		if last := ids[len(ids)-1]; last%8 != 0 {
 			t.Errorf("with another share: key %d of %s", last, table)
 		}
+	}
+}
+
+// An application that inserts all the while notices nothing: no key is given out twice, and once all is done every key is
+// of the office's share.
+func TestInterleaveWhileTheApplicationInserts(t *testing.T) {
+	o := newInterleavedOffice(t, "postgres", schema.Branch, shared.Set(t).Postgres[0])
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+			}
+			if _, err := o.db.ExecContext(context.Background(), "INSERT INTO a_serial (name) SELECT 'busy' FROM generate_series(1, 10)"); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	for offset := range 16 {
+		statementsOf(t, "setup", "--interleave", "16", "--offset", strconv.Itoa(offset+1), "--config", o.config)
+	}
+	close(stop)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n := o.numbers(t, "SELECT count(*) FROM a_serial WHERE name = 'busy'"); n[0] < 10 {
+		t.Errorf("the application inserted %d rows", n[0])
+	}
+	if ids := o.keys(t, 1)["a_serial"]; ids[0]%16 != 0 {
+		t.Errorf("key %d is not of the last share", ids[0])
 	}
 }
 
