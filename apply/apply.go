@@ -49,6 +49,8 @@ type session interface {
 	// fetchKeys reads the next keys in the key's order behind from (nil: the first), and locks their rows; fewer than limit:
 	// there are no more.
 	fetchKeys(ctx context.Context, t *catalog.Table, from schema.Row, limit int) ([]schema.Row, error)
+	// queue sends a statement that returns no rows of interest before the next run's steps.
+	queue(statement string)
 	commit(ctx context.Context) error
 	// rollback ends a transaction whose last statement may have failed; the session can be used again.
 	rollback(ctx context.Context) error

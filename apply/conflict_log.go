@@ -66,7 +66,7 @@ func (e *entry) args() []schema.Value {
 	text, number := schema.Of, func(n int64) schema.Value { return schema.Of(strconv.FormatInt(n, 10)) }
 	policy := e.policy.String()
 	if len(policy) > maxPolicy {
-		policy = policy[:maxPolicy]
+		policy = strings.ToValidUTF8(policy[:maxPolicy], "")
 	}
 	return []schema.Value{
 		text(string(e.office)), number(e.at.UnixMicro()), text(e.table.String()), text(e.change.KeyString()), text(e.kind), text(policy),
@@ -83,7 +83,7 @@ func (e *entry) resolution() schema.Value {
 	if len(e.rows) == 0 {
 		return schema.NullValue()
 	}
-	tx := schema.Transaction{Last: true}
+	tx := schema.Transaction{Origin: e.office, Last: true}
 	for _, r := range e.rows {
 		c := schema.Change{Table: r.table, Op: schema.Insert, After: r.row, Decided: &schema.Decision{Origin: r.by.origin, Stamp: r.by.stamp, Known: e.known}}
 		if r.row == nil {

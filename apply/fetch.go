@@ -115,9 +115,6 @@ func newFetch(t *catalog.Table, lock bool) *lookup {
 func newFetchKeys(t *catalog.Table, behind bool) *lookup {
 	q := &lookup{table: t, reader: catalog.NewKeyReader(t), form: &form{}}
 	q.form.text("SELECT " + q.reader.Select() + " FROM " + tableName(t.Engine, t.OwnSchema, t.Name))
-	if t.Engine != schema.Postgres {
-		q.form.text(" FORCE INDEX (PRIMARY)") // else a small table is read whole, and locked whole
-	}
 	order := " ORDER BY "
 	if behind {
 		q.form.text(" WHERE ")

@@ -392,3 +392,5 @@ func (s *mysqlSession) judge(err error) verdict {
 	}
 	return verdict{}
 }
+
+func (s *mysqlSession) queue(statement string) { s.queued = append(s.queued, statement) }

@@ -411,3 +411,5 @@ func (s *postgresSession) judge(err error) verdict {
 	}
 	return v
 }
+
+func (s *postgresSession) queue(statement string) { s.queued = append(s.queued, statement) }

@@ -53,6 +53,7 @@ func (s *stream) load(ctx context.Context) error {
 	if s.known {
 		return nil
 	}
+	s.work.sequences.forget()
 	ses, err := s.applier.take(ctx)
 	if err != nil {
 		return err

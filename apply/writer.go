@@ -31,6 +31,8 @@ type writer struct {
 	known     uint64
 	standing  map[schema.RowID]*standingRow // of the call
 
+	sequences sequences
+
 	steps []step
 	args  []schema.Value
 	hits  []int64
@@ -38,6 +40,7 @@ type writer struct {
 
 func (w *writer) start(s *stream, ses session, parts bool) {
 	w.stream, w.ses, w.parts, w.tally, w.last = s, ses, parts, Stats{}, nil
+	w.sequences.log = s.applier.options.Log
 	w.stamps, w.decided, w.conflicts, w.waiting, w.unparked = nil, nil, nil, nil, nil
 	if s.applier.options.Clocks != nil {
 		w.stamps, w.decided = map[schema.Position]schema.Stamp{}, map[schema.RowID]version{}
@@ -52,6 +55,9 @@ func (w *writer) write(ctx context.Context, txs []schema.Transaction) error {
 	}
 	if len(w.steps) == 0 {
 		return nil
+	}
+	for _, statement := range w.sequences.statements() {
+		w.ses.queue(statement)
 	}
 	if !slices.ContainsFunc(w.steps, func(st step) bool { return st.alone }) {
 		if surprise, err := w.together(ctx); err != nil || !surprise {
@@ -192,6 +198,7 @@ func (w *writer) planChanges(ctx context.Context, tx *schema.Transaction) error 
 }
 
 func (w *writer) planChange(p *plan, c *schema.Change, tx *schema.Transaction) error {
+	w.sequences.sawChange(p, c)
 	op, key := c.Op, c.KeyRow()
 	if c.Decided != nil && op == schema.Insert {
 		op = schema.Update // the row is there more often than not
