@@ -311,7 +311,7 @@ func (w *writer) hope(ctx context.Context) (surprise bool, err error) {
 		case st.form.op == opProgress:
 			return false, w.fenced(st)
 		case st.form.op == schema.Delete:
-			missing++
+			missing += unexpected(st)
 		default:
 			return true, nil
 		}
@@ -319,6 +319,14 @@ func (w *writer) hope(ctx context.Context) (surprise bool, err error) {
 	w.tally.Missing += missing
 	w.last = &step{change: w.steps[len(w.steps)-1].change, at: w.steps[len(w.steps)-1].at, plan: w.steps[len(w.steps)-1].plan}
 	return false, nil
+}
+
+// unexpected counts a row that was not there to be deleted. A resolution tells of it whether or not it is.
+func unexpected(st *step) uint64 {
+	if st.change.Decided != nil {
+		return 0
+	}
+	return 1
 }
 
 func (w *writer) fenced(st *step) error {
@@ -352,7 +360,7 @@ func (w *writer) careful(ctx context.Context, st *step) error {
 	case st.form.op == opProgress:
 		return w.fenced(st)
 	case st.form.op == schema.Delete:
-		w.tally.Missing++
+		w.tally.Missing += unexpected(st)
 		return nil
 	}
 	if st.form.op == opOwn {
