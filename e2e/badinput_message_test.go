@@ -95,6 +95,7 @@ func TestForeignMessages(t *testing.T) {
 		quarantined(t, o, 2*len(foreign))
 	}
 	l.goesOn(t, f)
+	l.settles(t, f)
 }
 
 // quarantined waits until the office has put so many messages aside, at least.
@@ -122,6 +123,7 @@ func TestTruncatedMessages(t *testing.T) {
 	for _, victim := range []struct{ reader, writer *fleet.Office }{
 		{f.Offices[1], f.Head()}, {f.Head(), f.Offices[1]},
 	} {
+		l.settles(t, f) // so that the queue is empty, and what comes to it next is the victim
 		victim.reader.Kill()
 		l.write(t, victim.writer)
 		var message []byte
@@ -136,4 +138,5 @@ func TestTruncatedMessages(t *testing.T) {
 		l.arrives(t, f)
 		l.goesOn(t, f)
 	}
+	l.settles(t, f)
 }

@@ -34,9 +34,8 @@ func TestATableWithoutKey(t *testing.T) {
 	for _, o := range f.Offices {
 		must(t, o.Stop(within(t, stuck)))
 		must(t, o.Exec(within(t, stuck), `DELETE FROM logbook`, `ALTER TABLE logbook ADD PRIMARY KEY (id)`))
-		must(t, o.Start())
 	}
-	l.goesOn(t, f)
+	l.returns(t, f, f.Offices...)
 	for i, o := range f.Offices {
 		must(t, o.Exec(within(t, stuck), fmt.Sprintf(`INSERT INTO logbook VALUES (%d, 'of %s')`, i, o.Name)))
 	}
@@ -50,6 +49,7 @@ func TestATableWithoutKey(t *testing.T) {
 		}
 		return nil
 	}))
+	l.settles(t, f)
 }
 
 // noticed wants the running sidecar to tell of it by itself: in its log, and to whoever asks it for its status.

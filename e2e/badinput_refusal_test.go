@@ -44,8 +44,8 @@ func TestWrongBrokerPassword(t *testing.T) {
 
 	configure(t, north)
 	healthy(t, north)
-	must(t, north.Start())
-	l.goesOn(t, f)
+	l.returns(t, f, north)
+	l.settles(t, f)
 }
 
 // clerk is a database user of ours with everything but the right to read the log.
@@ -98,6 +98,7 @@ func TestWrongPasswordAndMissingPrivileges(t *testing.T) {
 		must(t, c.office.Exec(within(t, stuck), remedies(t, c.office)))
 		l.goesOn(t, f)
 	}
+	l.settles(t, f)
 }
 
 func (c clerk) isRefused(t *testing.T) {
@@ -151,8 +152,8 @@ func remedies(t *testing.T, o *fleet.Office) string {
 
 // Databases and a broker that cannot be reached are waited for, by name, and no restart is needed when they are back.
 func TestUnreachableServersAreWaitedFor(t *testing.T) {
-	bin, own := binary(t, "CDC_RACE_BINARY"), servers.ForTest(t, servers.Spec{Postgres: 1, MariaDB: 1})
-	set := shared.Set(t)
+	bin, set := binary(t, "CDC_RACE_BINARY"), shared.Set(t)
+	own := servers.ForTest(t, servers.Spec{Postgres: 1, MariaDB: 1})
 	f := company(t, set, bin,
 		fleet.Spec{Name: "head", Role: schema.Head, Database: set.Postgres[0]},
 		fleet.Spec{Name: "north", Role: schema.Branch, Database: own.Postgres[0]},
@@ -179,6 +180,7 @@ func TestUnreachableServersAreWaitedFor(t *testing.T) {
 	must(t, head.Link.Restore())
 	reconnect(t, north, south)
 	l.goesOn(t, f)
+	l.settles(t, f)
 }
 
 // reconnect has the applications notice that the connections which they have to a restarted server are gone.

@@ -12,8 +12,8 @@ import (
 // A Postgres that writes too little into its log is refused before anything is set up; after the restart that the message
 // asks for, the office gets what the head wrote meanwhile.
 func TestWrongWALLevel(t *testing.T) {
-	bin, own := binary(t, "CDC_RACE_BINARY"), servers.ForTest(t, servers.Spec{Postgres: 1, PostgresSettings: []string{"wal_level=replica"}})
-	set := shared.Set(t)
+	bin, set := binary(t, "CDC_RACE_BINARY"), shared.Set(t)
+	own := servers.ForTest(t, servers.Spec{Postgres: 1, PostgresSettings: []string{"wal_level=replica"}})
 	f := company(t, set, bin,
 		fleet.Spec{Name: "head", Role: schema.Head, Database: set.Postgres[0]},
 		fleet.Spec{Name: "north", Role: schema.Branch, Database: own.Postgres[0]})
@@ -32,15 +32,15 @@ func TestWrongWALLevel(t *testing.T) {
 	must(t, own.Postgres[0].Start(within(t, stuck)))
 	reconnect(t, north)
 	healthy(t, north)
-	must(t, north.Start())
-	l.goesOn(t, f)
+	l.returns(t, f, north)
+	l.settles(t, f)
 }
 
 // Each setting on which it depends whether MariaDB's binlog has whole rows: spoilt while the sidecar is down, it is refused
 // by name, and the statement in the message mends it.
 func TestWrongBinlogSettings(t *testing.T) {
-	bin, own := binary(t, "CDC_RACE_BINARY"), servers.ForTest(t, servers.Spec{MariaDB: 1})
-	set := shared.Set(t)
+	bin, set := binary(t, "CDC_RACE_BINARY"), shared.Set(t)
+	own := servers.ForTest(t, servers.Spec{MariaDB: 1})
 	f := company(t, set, bin,
 		fleet.Spec{Name: "head", Role: schema.Head, Database: set.Postgres[0]},
 		fleet.Spec{Name: "south", Role: schema.Branch, Database: own.MariaDB[0]})
@@ -60,8 +60,7 @@ func TestWrongBinlogSettings(t *testing.T) {
 		fix := diagnosed(t, south, c.variable, c.value, "SET GLOBAL "+c.variable).Fix
 		must(t, south.Exec(within(t, stuck), firstStatement(fix)))
 		healthy(t, south)
-		must(t, south.Start())
-		l.goesOn(t, f)
+		l.returns(t, f, south)
 	}
 
 	must(t, south.Stop(within(t, stuck)))
@@ -77,8 +76,8 @@ func TestWrongBinlogSettings(t *testing.T) {
 	diagnosed(t, south, "log_bin is OFF", "[mysqld]")
 	restart("--log-bin=binlog")
 	healthy(t, south)
-	must(t, south.Start())
-	l.goesOn(t, f)
+	l.returns(t, f, south)
+	l.settles(t, f)
 }
 
 // firstStatement is the statement at the start of a remedy.

@@ -29,7 +29,7 @@ func verb(t *testing.T, args ...string) outcome {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(within(t, stuck), binary(t, "CDC_RACE_BINARY"), args...)
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	cmd.Env, cmd.Stdout, cmd.Stderr = fleet.Environment(), &stdout, &stderr
 	code, err := exitCode(cmd.Run())
 	if err != nil {
 		t.Fatal(err)
@@ -215,8 +215,30 @@ func (l *ledger) goesOn(t *testing.T, f *fleet.Fleet) {
 	l.arrives(t, f)
 }
 
-// arrives wants every office to hold everything that was ever written, without a new change to push it.
+// returns starts the sidecars of offices that were away or refused, and wants everything to go on.
+func (l *ledger) returns(t *testing.T, f *fleet.Fleet, offices ...*fleet.Office) {
+	t.Helper()
+	for _, o := range offices {
+		must(t, o.Start())
+	}
+	l.goesOn(t, f)
+}
+
+// arrives waits until every office holds everything that was ever written, without a new change to push it. It does not wait
+// for the acknowledgements, which take seconds: settles does, once for all that went before.
 func (l *ledger) arrives(t *testing.T, f *fleet.Fleet) {
+	t.Helper()
+	must(t, fleet.Until(within(t, stuck), "every office holds what was written", func(ctx context.Context) error {
+		digests, err := f.Compare(ctx)
+		if n := digests["order_lines"].Rows; err == nil && n != l.rows {
+			err = fmt.Errorf("every office holds %d order lines, %d were written", n, l.rows)
+		}
+		return err
+	}))
+}
+
+// settles ends a test: nothing is on its way any more, so whatever the offices hold now, they keep.
+func (l *ledger) settles(t *testing.T, f *fleet.Fleet) {
 	t.Helper()
 	digests, err := f.Equal(within(t, stuck))
 	must(t, err)

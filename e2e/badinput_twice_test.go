@@ -34,7 +34,7 @@ func startSecond(t *testing.T, o *fleet.Office, data string) *second {
 	must(t, err)
 	defer log.Close()
 	s.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), binary(t, "CDC_RACE_BINARY"), "run", "--config", s.office.Config())
-	s.cmd.Stdout, s.cmd.Stderr = log, log
+	s.cmd.Env, s.cmd.Stdout, s.cmd.Stderr = fleet.Environment(), log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	must(t, s.cmd.Start())
 	go func() { s.done <- s.cmd.Wait() }()
@@ -76,9 +76,9 @@ func TestASecondSidecarTakesOver(t *testing.T) {
 		captures(t, waits.office)
 		l.write(t, f.Offices...)
 		waits.stop(t)
-		must(t, first.Start())
-		l.goesOn(t, f)
+		l.returns(t, f, first)
 	}
+	l.settles(t, f)
 }
 
 // Two sidecars for one office, each with a journal: the second waits for the database, says who has it, and when the first
@@ -98,9 +98,9 @@ func TestASecondSidecarWithAnotherJournal(t *testing.T) {
 		l.write(t, f.Offices...)
 		blocked(t, waits.office, "journal", fmt.Sprintf("%d in the database", s.Journal.Epoch), "teardown")
 		waits.stop(t)
-		must(t, first.Start())
-		l.goesOn(t, f)
+		l.returns(t, f, first)
 	}
+	l.settles(t, f)
 }
 
 // blocked waits until capture says that somebody has to decide, for these reasons, and wants it not to be ready then.
@@ -160,9 +160,9 @@ func TestALostJournal(t *testing.T) {
 		must(t, o.Stop(within(t, stuck)))
 		must(t, os.RemoveAll(o.Data()))
 		must(t, os.Rename(o.Data()+".away", o.Data()))
-		must(t, o.Start())
-		l.goesOn(t, f)
+		l.returns(t, f, o)
 	}
+	l.settles(t, f)
 }
 
 // The slot, or the binlog, is gone with what it would still have delivered: capture stops, and no restart begins from now.

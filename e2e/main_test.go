@@ -2,9 +2,12 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,10 +18,52 @@ import (
 	"cdc-sidecar/servers"
 )
 
-// shared are the servers of tests that do not end servers: each test has databases and a virtual host of its own on them.
-var shared = servers.Shared{Spec: servers.Spec{Postgres: 2, MariaDB: 1, RabbitMQ: 1, PostgresSettings: []string{"fsync=off"}}}
+// shared are the servers of tests that do not end servers.
+var shared lanes
 
 func TestMain(m *testing.M) { os.Exit(shared.Main(m).Run()) }
+
+// lanes are sets of servers, each for one test at a time: what offices keep in a server beside their databases (slots, the
+// tables of cdc_sidecar) goes by the office's name, and there is a north in every test.
+type lanes struct {
+	sets [atATime]servers.Shared
+	free chan *servers.Shared
+}
+
+// atATime is how many tests run beside each other. They wait more than they compute, so it is above two cores' worth of them.
+const atATime = 3
+
+// external are the variables that name servers from elsewhere. Every set would have the same, so there is one lane then.
+var external = []string{"CDC_TEST_POSTGRES", "CDC_TEST_MYSQL", "CDC_TEST_AMQP"}
+
+// Main runs the tests and then ends the servers.
+func (l *lanes) Main(m servers.Runner) servers.Runner {
+	n := len(l.sets)
+	if slices.ContainsFunc(external, func(name string) bool { return os.Getenv(name) != "" }) {
+		n = 1
+	}
+	// A default only: the tests' Run reads the command line after it.
+	if err := flag.Set("test.parallel", strconv.Itoa(n)); err != nil {
+		panic(err)
+	}
+	l.free = make(chan *servers.Shared, n)
+	for i := range n {
+		l.sets[i].Spec = servers.Spec{Postgres: 2, MariaDB: 1, RabbitMQ: 1, PostgresSettings: []string{"fsync=off"}}
+		m = l.sets[i].Main(m)
+		l.free <- &l.sets[i]
+	}
+	return m
+}
+
+// Set lets the test run beside others from here on, and gives it servers that are its alone until its end. A test calls it
+// once, before it makes anything else.
+func (l *lanes) Set(t *testing.T) *servers.Set {
+	t.Helper()
+	t.Parallel()
+	set := <-l.free
+	t.Cleanup(func() { l.free <- set }) // the first registered and so the last to run
+	return set.Set(t)
+}
 
 // stuck is when a wait is given up: far above anything a shared machine makes of these tests. CDC_STUCK shortens it for
 // somebody who works on a test.

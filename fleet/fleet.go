@@ -219,7 +219,7 @@ func (f *Fleet) Drop(ctx context.Context) error {
 }
 
 // pollEvery is how often a condition is looked at: a look costs a few local requests.
-const pollEvery = 100 * time.Millisecond
+const pollEvery = 50 * time.Millisecond
 
 // Until polls until f is content, or the context ends: its error then says what was missing last.
 func Until(ctx context.Context, what string, f func(ctx context.Context) error) error {
