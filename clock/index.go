@@ -37,8 +37,10 @@ type Index struct {
 
 	// writing is held by whoever changes what the index has: whoever has it may read all below without mu.
 	writing sync.Mutex
-	files   int // made so far
-	newest  uint64
+	files   int    // made so far
+	newest  uint64 // the greatest seq of a touch
+	taken   uint64 // seq of the last transaction
+	closed  uint64 // the last that cannot come again
 
 	mu      sync.RWMutex
 	dead    error // why the index is of no use any more
@@ -84,8 +86,8 @@ func Open(dir string, o Options) (*Index, error) {
 	}, nil
 }
 
-// Touch records a touch of a row (of Table.RowID, or TableName.TableID for a truncate). Seqs never go back. After an error the
-// index answers nothing but errors: open it anew.
+// Touch records a touch of a row (of Table.RowID, or TableName.TableID for a truncate), in the order of the journal. After an
+// error the index answers nothing but errors: open it anew.
 func (x *Index) Touch(row schema.RowID, t Touch, plain bool) error {
 	x.writing.Lock()
 	defer x.writing.Unlock()
@@ -96,8 +98,8 @@ func (x *Index) touch(row schema.RowID, t Touch, plain bool) error {
 	if x.dead != nil {
 		return x.dead
 	}
-	if t.Seq == 0 || t.Seq < x.newest {
-		return x.fail(fmt.Errorf("row clocks: a touch at %d comes behind one at %d; take the journal in its order, from its first seq", t.Seq, x.newest))
+	if t.Seq <= x.closed {
+		return x.fail(fmt.Errorf("row clocks: a touch at %d comes behind what ended at %d; take the journal in its order, from its first seq", t.Seq, x.closed))
 	}
 	origin, err := x.number(t.Origin)
 	if err != nil {
@@ -107,7 +109,7 @@ func (x *Index) touch(row schema.RowID, t Touch, plain bool) error {
 	if err != nil {
 		return x.fail(err)
 	}
-	x.newest = t.Seq
+	x.newest = max(x.newest, t.Seq)
 	x.mu.Lock()
 	x.rows.put(row, e.touched(t.Seq, t.Stamp.Packed(), origin, plain))
 	x.mu.Unlock()

@@ -330,8 +330,18 @@ func TestUselessAfterAnError(t *testing.T) {
 			}
 			return nil
 		},
-		"backwards": func(_ *testing.T, x *Index) error { return x.Touch(row(1), Touch{Seq: 1, Origin: "north"}, true) },
-		"no seq":    func(_ *testing.T, x *Index) error { return x.Touch(row(1), Touch{Origin: "north"}, true) },
+		"backwards": func(t *testing.T, x *Index) error {
+			txs := []schema.Transaction{
+				{Pos: schema.Position{Seq: 3}, Origin: "head", Changes: []schema.Change{{Table: someTables[0], Op: schema.Insert, After: image("3")}}},
+				{Source: "the end of it"},
+			}
+			if _, err := x.Take("head", schema.Head, txs); err != nil {
+				t.Fatal(err)
+			}
+			_, err := x.Take("head", schema.Head, txs[:1])
+			return err
+		},
+		"no seq": func(_ *testing.T, x *Index) error { return x.Touch(row(1), Touch{Origin: "north"}, true) },
 		"too many offices": func(t *testing.T, x *Index) error {
 			for n := range maxOffices - 1 {
 				put(t, x, row(2), Touch{Seq: 9, Origin: schema.Office(fmt.Sprintf("o%d", n))}, true)

@@ -2,8 +2,12 @@ package clock
 
 import "cdc-sidecar/schema"
 
-// Take takes journaled transactions, in the order of the journal, each once; parts of one transaction may come in several
-// calls. At the head every change touches its rows; at a branch only those of its own transactions do, for the hold set.
+// Take takes journaled transactions, in the order of the journal; parts of one transaction may come in several calls. At the
+// head every change touches its rows; at a branch only those of its own transactions do, for the hold set.
+//
+// What one database transaction gave may be several transactions, of which the last names a Source. When capture ends before
+// that, the journal cuts them off and numbers them again alike: then they are taken again, and the index is as if they had
+// been taken once. What comes again behind its Source is an error.
 //
 // At the head it returns the stale decisions: a row decided to be absent cannot be locked, so it may have been written between
 // the decision and its commit. Then the row may not stand as the decision tells, and must be looked at again.
@@ -14,19 +18,32 @@ func (x *Index) Take(own schema.Office, role schema.Role, txs []schema.Transacti
 	defer x.writing.Unlock()
 	for i := range txs {
 		tx := &txs[i]
-		if tx.Silent() || role == schema.Branch && tx.Origin != own {
-			continue
-		}
-		if role == schema.Head {
-			// Before the transaction's own touches: these are not what the decision has missed.
-			if stale, err = x.overtaken(stale, tx); err != nil {
+		if !tx.Silent() && (role == schema.Head || tx.Origin == own) {
+			if stale, err = x.take(own, role, tx, stale); err != nil {
 				return nil, err
 			}
 		}
-		for j := range tx.Changes {
-			if err := x.takeChange(own, tx, &tx.Changes[j]); err != nil {
-				return nil, err
-			}
+		if !tx.Silent() {
+			x.taken = tx.Pos.Seq
+		}
+		if tx.Source != "" {
+			x.closed = x.taken
+		}
+	}
+	return stale, nil
+}
+
+func (x *Index) take(own schema.Office, role schema.Role, tx *schema.Transaction, stale []schema.Change) ([]schema.Change, error) {
+	var err error
+	if role == schema.Head {
+		// Before the transaction's own touches: these are not what the decision has missed.
+		if stale, err = x.overtaken(stale, tx); err != nil {
+			return nil, err
+		}
+	}
+	for i := range tx.Changes {
+		if err := x.takeChange(own, tx, &tx.Changes[i]); err != nil {
+			return nil, err
 		}
 	}
 	return stale, nil

@@ -203,3 +203,55 @@ func TestTheLoserIsAWriter(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// Capture may end within what one database transaction gave. Then it comes again, and nothing is counted twice.
+func TestTakenAgain(t *testing.T) {
+	orders := someTables[0]
+	update := schema.Change{Table: orders, Op: schema.Update, After: image("1")}
+	decided := update
+	decided.Decided = &schema.Decision{Origin: "south", Stamp: schema.Stamp{Millis: 7}}
+	tx := func(seq uint64, origin schema.Office, changes ...schema.Change) schema.Transaction {
+		return schema.Transaction{Pos: schema.Position{Seq: seq}, Stamp: schema.Stamp{Millis: int64(seq)}, Origin: origin, Changes: changes}
+	}
+	for name, unit := range map[string][]schema.Transaction{
+		"plain":              {tx(2, "north", update), tx(3, "north", update)},
+		"decided":            {tx(2, "north", decided), tx(3, "north", decided)},
+		"plain, decided":     {tx(2, "north", update), tx(3, "north", decided)},
+		"decided, plain":     {tx(2, "north", decided), tx(3, "north", update)},
+		"decided, and plain": {tx(2, "north", decided, update), tx(3, "north", update)},
+	} {
+		for _, before := range []schema.Office{"head", "north", "south"} {
+			for cut := range len(unit) + 1 {
+				take := func(x *Index, txs ...schema.Transaction) {
+					if _, err := x.Take("head", schema.Head, txs); err != nil {
+						t.Fatalf("%s: %v", name, err)
+					}
+				}
+				first := tx(1, before, update)
+				first.Source = "1"
+				x, y := open(t, Options{}), open(t, Options{Rows: 1})
+				take(x, first)
+				take(x, unit...)
+				take(y, first)
+				take(y, unit[:cut]...)
+				take(y, unit...)
+				for _, more := range [][]schema.Transaction{{{Source: "2"}}, {tx(4, "north", update)}} {
+					take(x, more...)
+					take(y, more...)
+					for _, asker := range askers {
+						want, err := x.Against(orders.TableName, rowID(orders, "1"), asker)
+						if err != nil {
+							t.Fatal(err)
+						}
+						if got, err := y.Against(orders.TableName, rowID(orders, "1"), asker); err != nil || got != want {
+							t.Errorf("%s behind %s, cut at %d, against %s: %+v, %v; want %+v", name, before, cut, asker, got, err, want)
+						}
+						if got, want := y.TableAgainst(orders.TableName, asker), x.TableAgainst(orders.TableName, asker); got != want {
+							t.Errorf("%s behind %s, cut at %d, table against %s: %+v; want %+v", name, before, cut, asker, got, want)
+						}
+					}
+				}
+			}
+		}
+	}
+}
