@@ -150,7 +150,7 @@ func (c *contest) blend() (decision, error) {
 		case err != nil:
 			return decision{}, err
 		case isSum:
-			fromRemote, fromLocal = fromRemote || !equalValues(column, sum, c.local[i]), true
+			fromRemote, fromLocal = fromRemote || !equalValues(column, sum, c.local[i]), fromLocal || !equalValues(column, sum, c.remote[i])
 			result[i] = sum
 		case equalValues(column, c.remote[i], c.local[i]):
 		case c.policy.Kind == schema.Merge && c.before != nil && equalValues(column, c.remote[i], c.before[i]):
