@@ -56,7 +56,8 @@ test: ## Every test, on real servers (FULL=1 for the large sizes)
 .PHONY: bench
 bench: $(GOTMPDIR) ## Go benchmarks of all rooms
 	@scripts/prerequisites go postgres mariadb rabbitmq
-	go test -p 1 -run '^$$' -bench . -benchmem -timeout $(TEST_TIMEOUT) ./...
+	@$(MAKE) --no-print-directory build
+	CDC_PLAIN_BINARY=$(BINARY) go test -p 1 -run '^$$' -bench . -benchmem -timeout $(TEST_TIMEOUT) ./...
 
 # The linter's formatters contain gofmt's rules and its govet most of go vet's; vet itself adds the rest.
 .PHONY: lint
