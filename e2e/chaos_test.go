@@ -154,7 +154,7 @@ func gaps(t *testing.T, f *fleet.Fleet) uint64 {
 
 // RabbitMQ and each database killed or stopped and started again, on servers of their own.
 func TestRestartedServers(t *testing.T) {
-	t.Parallel()
+	ownServers(t)
 	set := servers.ForTest(t, servers.Spec{
 		Postgres: 2, MariaDB: 1, RabbitMQ: 1, PostgresSettings: []string{"fsync=on"},
 		MariaDBOptions: []string{"--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1"},

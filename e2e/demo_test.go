@@ -14,7 +14,7 @@ import (
 
 // The demonstration ends by itself, with every office equal after a cut link and a killed sidecar, and leaves nothing behind.
 func TestDemoEndsEqual(t *testing.T) {
-	t.Parallel()
+	ownServers(t)
 	cmd, folder := demo(t, "--seconds", sized("8", "40"))
 	var out, failures bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &failures
@@ -44,7 +44,7 @@ func TestDemoEndsEqual(t *testing.T) {
 
 // A demonstration that is interrupted is no success, and leaves nothing behind either.
 func TestInterruptedDemoLeavesNothing(t *testing.T) {
-	t.Parallel()
+	ownServers(t)
 	cmd, folder := demo(t)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,7 +30,8 @@ type lanes struct {
 	free chan *servers.Shared
 }
 
-// atATime is how many tests run beside each other. They wait more than they compute, so it is above two cores' worth of them.
+// atATime is how many tests run beside each other, not counting those with servers of their own. They wait more than they
+// compute, and two cores carry them.
 const atATime = 3
 
 // external are the variables that name servers from elsewhere. Every set would have the same, so there is one lane then.
@@ -42,8 +43,9 @@ func (l *lanes) Main(m servers.Runner) servers.Runner {
 	if slices.ContainsFunc(external, func(name string) bool { return os.Getenv(name) != "" }) {
 		n = 1
 	}
-	// A default only: the tests' Run reads the command line after it.
-	if err := flag.Set("test.parallel", strconv.Itoa(n)); err != nil {
+	// All parallel tests may begin: then they queue for servers, not for a turn without any. A default only, for Run reads
+	// the command line after it.
+	if err := flag.Set("test.parallel", "1000"); err != nil {
 		panic(err)
 	}
 	l.free = make(chan *servers.Shared, n)
@@ -61,8 +63,27 @@ func (l *lanes) Set(t *testing.T) *servers.Set {
 	t.Helper()
 	t.Parallel()
 	set := <-l.free
-	t.Cleanup(func() { l.free <- set }) // the first registered and so the last to run
+	began := time.Now()
+	t.Cleanup(func() { // the first registered and so the last to run
+		t.Logf("took %.1f s after its wait for servers", time.Since(began).Seconds())
+		l.free <- set
+	})
 	return set.Set(t)
+}
+
+// ownSet is held by a test that has a whole set of servers to itself: one at a time, beside those in the lanes.
+var ownSet sync.Mutex
+
+// ownServers lets a test that starts a whole set itself run beside the others.
+func ownServers(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	ownSet.Lock()
+	began := time.Now()
+	t.Cleanup(func() {
+		t.Logf("took %.1f s after its wait for the others", time.Since(began).Seconds())
+		ownSet.Unlock()
+	})
 }
 
 // stuck is when a wait is given up: far above anything a shared machine makes of these tests. CDC_STUCK shortens it for
