@@ -48,7 +48,7 @@ demo: ## One head and two branches converge before your eyes (HEADLESS=1 ends by
 
 .PHONY: test
 test: ## Every test, on real servers (FULL=1 for the large sizes)
-	@scripts/prerequisites go cc postgres mariadb rabbitmq
+	@scripts/prerequisites go cc postgres mariadb rabbitmq faketime
 	@$(MAKE) --no-print-directory build build-race
 	CGO_ENABLED=1 CDC_PLAIN_BINARY=$(BINARY) CDC_RACE_BINARY=$(RACE) \
 		go test -race -count 1 -p 1 -timeout $(TEST_TIMEOUT) ./...

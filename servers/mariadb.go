@@ -184,7 +184,7 @@ func (m *MariaDB) launch(ctx context.Context) ([]*process, error) {
 		// Enough for kill -9, which loses nothing that the kernel has; only a power cut would need more.
 		"--sync-binlog=0", "--innodb-flush-log-at-trx-commit=2",
 		"--init-file="+filepath.Join(m.dir(), "init.sql"))
-	proc, err := m.host.run(ctx, program{dir: m.dir(), log: m.Log(), args: append(args, m.options...)})
+	proc, err := m.host.run(ctx, program{dir: m.dir(), log: m.Log(), env: m.clock(), args: append(args, m.options...)})
 	if err != nil {
 		return nil, err
 	}

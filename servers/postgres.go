@@ -181,7 +181,7 @@ func (p *Postgres) launch(ctx context.Context) ([]*process, error) {
 	for _, s := range append(settings, p.settings...) {
 		args = append(args, "-c", s)
 	}
-	proc, err := p.host.run(ctx, program{dir: p.dir(), log: p.Log(), args: args})
+	proc, err := p.host.run(ctx, program{dir: p.dir(), log: p.Log(), env: p.clock(), args: args})
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,8 @@ type host struct {
 	watcher *watcher
 	user    *syscall.Credential // nil: as we are
 	log     io.Writer
+
+	faketime string // the path of the library, when the databases have clocks of their own
 }
 
 // program is what to run: a server, or a helper that ends by itself.

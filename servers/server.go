@@ -58,7 +58,9 @@ func (s *server) Start(ctx context.Context) error {
 	if s.procs, err = s.engine.launch(ctx); err != nil {
 		return fmt.Errorf("start %s: %w", s.name, errors.Join(err, s.end()))
 	}
-	if err := s.procs[len(s.procs)-1].untilReady(ctx, s.engine.probe); err != nil {
+	main := s.procs[len(s.procs)-1]
+	err = main.untilReady(ctx, s.engine.probe)
+	if err := errors.Join(err, s.dropShared(main.cmd.Process.Pid)); err != nil {
 		return fmt.Errorf("start %s: %w", s.name, errors.Join(err, s.end()))
 	}
 	return nil

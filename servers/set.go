@@ -40,9 +40,16 @@ func Start(ctx context.Context, spec Spec) (*Set, error) {
 	if err := missing(kinds); err != nil {
 		return nil, fmt.Errorf("start servers: %w", err)
 	}
+	faketime := ""
+	if needsFaketime(spec, kinds) {
+		if faketime, err = findFaketime(); err != nil {
+			return nil, fmt.Errorf("start servers: %w", err)
+		}
+	}
 	if s.host, err = newHost(ctx, spec); err != nil {
 		return nil, fmt.Errorf("start servers: %w", err)
 	}
+	s.host.faketime = faketime
 	if err := s.add(spec, kinds); err != nil {
 		return nil, fmt.Errorf("start servers: %w", errors.Join(err, s.Close()))
 	}

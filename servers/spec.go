@@ -22,6 +22,9 @@ type Spec struct {
 	MariaDB  int // how many MariaDB servers
 	RabbitMQ int // how many RabbitMQ nodes, each a broker of its own
 
+	// Clocks gives each database server a wall clock of its own, for SetClock. It needs the library libfaketime.
+	Clocks bool
+
 	// Dir is the folder in which the Set makes its own, temporary folder; empty means the system's. When we are root,
 	// the user nobody must be able to pass through it.
 	Dir string
