@@ -36,7 +36,7 @@ type Clocks interface {
 type Hold interface {
 	// Held reports whether the row has a change of this office that the head has not acknowledged: what the head says of it
 	// is older than what it will say once it has met that change.
-	Held(row schema.RowID) (bool, error)
+	Held(table schema.TableName, row schema.RowID) (bool, error)
 	// HeldTable reports whether any row of the table has.
 	HeldTable(table schema.TableName) bool
 }

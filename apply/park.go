@@ -61,7 +61,7 @@ func (w *writer) beside(ctx context.Context, st *step) error {
 	if st.change.Op == schema.Truncate {
 		return w.sweep(ctx, st, func(keys, images []schema.Row) error {
 			for i := range keys {
-				held, err := hold.Held(st.plan.target.RowID(keys[i]))
+				held, err := hold.Held(st.plan.target.TableName, st.plan.target.RowID(keys[i]))
 				if err != nil {
 					return err
 				}
@@ -78,7 +78,7 @@ func (w *writer) beside(ctx context.Context, st *step) error {
 	}
 	left := *st.change // the row is gone from its old key
 	left.Op, left.Before, left.After = schema.Delete, st.change.KeyRow(), nil
-	if held, err := hold.Held(st.rows[0]); err != nil {
+	if held, err := hold.Held(st.plan.target.TableName, st.rows[0]); err != nil {
 		return err
 	} else if held { // the row is at its new key
 		left.Op, left.Before, left.After = schema.Insert, nil, st.change.After

@@ -191,9 +191,23 @@ func (p *plan) bind(op schema.Op, c *schema.Change, key schema.Row, args []schem
 			if args, err = p.value(k, key[k], args); err != nil {
 				return step{}, args, err
 			}
+			p.compared(k, args)
 		}
 	}
 	return step{form: f, args: args[from:len(args):len(args)], change: c, plan: p}, args, nil
+}
+
+// compared makes the last value one that a row can be found by: MySQL compares a FLOAT as a double, and 0.1 as a double is
+// another number.
+func (p *plan) compared(i int, args []schema.Value) {
+	c := &p.target.Columns[p.columns[i].to]
+	last := &args[len(args)-1]
+	if c.Kind != schema.KindFloat || c.Size != 32 || p.engine == schema.Postgres || last.IsNull() {
+		return
+	}
+	if f, err := strconv.ParseFloat(last.Text(), 32); err == nil {
+		*last = schema.Of(strconv.FormatFloat(f, 'g', -1, 64))
+	}
 }
 
 func (p *plan) keyMoves(key, after schema.Row) bool {

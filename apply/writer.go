@@ -22,7 +22,7 @@ type writer struct {
 
 	// Of the open database transaction:
 	stamps    map[schema.Position]schema.Stamp // by place of the transactions in hand, where rows are contested
-	arrival   schema.Stamp            // the last that was given to one from too far ahead
+	arrival   schema.Stamp                     // the last that was given to one from too far ahead
 	decided   map[schema.RowID]version
 	conflicts []Conflict
 	waiting   map[schema.RowID][]schema.Transaction // parked in it
@@ -270,7 +270,7 @@ func (w *writer) holds(c *schema.Change, st *step) (bool, error) {
 	}
 	n := 0
 	for _, row := range st.touched() {
-		held, err := hold.Held(row)
+		held, err := hold.Held(st.plan.target.TableName, row)
 		if err != nil {
 			return false, err
 		}

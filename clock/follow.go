@@ -22,7 +22,8 @@ type Journal interface {
 // Follower keeps an Index in step with the journal: first it reads what is retained, then it takes what is appended. It
 // knows how far the office's own log has been read, and at a branch what the head has acknowledged.
 type Follower struct {
-	index   *Index
+	dir     string
+	options Options
 	journal Journal
 	own     schema.Office
 	role    schema.Role
@@ -33,6 +34,7 @@ type Follower struct {
 	whole     bool // the last append ended a database transaction
 
 	mu      sync.Mutex
+	index   *Index
 	changed chan struct{} // closed when anything below changes, or live does
 	ready   bool
 	mark    uint64
@@ -40,9 +42,39 @@ type Follower struct {
 	acked   uint64
 }
 
-// Follow makes a Follower. stale is told of rows whose decision did not know their last touch.
-func Follow(x *Index, j Journal, own schema.Office, role schema.Role, stale func([]schema.Change)) *Follower {
-	return &Follower{index: x, journal: j, own: own, role: role, stale: stale, whole: true, changed: make(chan struct{})}
+// Follow opens an Index in dir and makes its Follower. stale is told of rows whose decision did not know their last touch.
+func Follow(dir string, o Options, j Journal, own schema.Office, role schema.Role, stale func([]schema.Change)) (*Follower, error) {
+	x, err := Open(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	return &Follower{dir: dir, options: o, index: x, journal: j, own: own, role: role, stale: stale, whole: true, changed: make(chan struct{})}, nil
+}
+
+func (f *Follower) current() *Index {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.index
+}
+
+// renew begins anew when the index is of no use any more, as after a full disk: all of it is in the journal.
+func (f *Follower) renew() error {
+	f.appending.Lock()
+	defer f.appending.Unlock()
+	x := f.current()
+	if x.Err() == nil {
+		return nil
+	}
+	if err := x.Close(); err != nil {
+		return err
+	}
+	x, err := Open(f.dir, f.options)
+	if err != nil {
+		return err
+	}
+	f.live = false
+	f.note(func() { f.index, f.ready, f.last = x, false, 0 })
+	return nil
 }
 
 // Sink appends to the journal and then takes over what was appended.
@@ -76,7 +108,7 @@ func (f *Follower) appended(txs []schema.Transaction) error {
 }
 
 func (f *Follower) take(txs []schema.Transaction) error {
-	stale, err := f.index.Take(f.own, f.role, txs)
+	stale, err := f.current().Take(f.own, f.role, txs)
 	if err != nil {
 		return fmt.Errorf("row clocks: %w", err)
 	}
@@ -102,9 +134,12 @@ func (f *Follower) note(change func()) {
 // catchUpBytes is how much of the journal is decoded at once.
 const catchUpBytes = 4 << 20
 
-// CatchUp reads what the journal retains, and returns when the index is in step with it. It may be called again; the index
-// is read once.
+// CatchUp reads what the journal retains, and returns when the index is in step with it. It comes at the begin of each
+// session; an index that is in step is not read again.
 func (f *Follower) CatchUp(ctx context.Context) error {
+	if err := f.renew(); err != nil {
+		return fmt.Errorf("row clocks: %w", err)
+	}
 	var r replay
 	for cursor := uint64(0); ; {
 		if err := ctx.Err(); err != nil {
@@ -170,10 +205,7 @@ func (f *Follower) changeOver(r *replay, cursor uint64) (done bool, changed <-ch
 }
 
 // replay opens messages again; a body that was cut into several is joined first.
-type replay struct {
-	body  []byte
-	codec schema.Codec
-}
+type replay struct{ body []byte }
 
 func (r *replay) each(messages [][]byte, take func([]schema.Transaction) error) error {
 	for _, b := range messages {
@@ -241,41 +273,42 @@ func (f *Follower) Last() uint64 {
 
 // Against is the last touch of the row, or of its whole table, that was not a plain apply of origin; seq 0: none.
 func (f *Follower) Against(table schema.TableName, row schema.RowID, origin schema.Office) (uint64, schema.Office, schema.Stamp, error) {
-	t, err := f.index.Against(table, row, origin)
+	t, err := f.current().Against(table, row, origin)
 	return t.Seq, t.Origin, t.Stamp, err
 }
 
 // TableAgainst is the last such touch of any row of the table.
 func (f *Follower) TableAgainst(table schema.TableName, origin schema.Office) uint64 {
-	return f.index.TableAgainst(table, origin).Seq
+	return f.current().TableAgainst(table, origin).Seq
 }
 
 // Writers are the offices that touched the table in what is retained.
-func (f *Follower) Writers(table schema.TableName) []schema.Office { return f.index.Writers(table) }
+func (f *Follower) Writers(table schema.TableName) []schema.Office { return f.current().Writers(table) }
 
 // Stats is what the index takes.
-func (f *Follower) Stats() Stats { return f.index.Stats() }
+func (f *Follower) Stats() Stats { return f.current().Stats() }
 
 // Close ends the use of the index.
-func (f *Follower) Close() error { return f.index.Close() }
+func (f *Follower) Close() error { return f.current().Close() }
 
 // Acknowledge notes that the head has processed this office's changes to seq.
 func (f *Follower) Acknowledge(seq uint64) error {
 	f.note(func() { f.acked = max(f.acked, seq) })
-	return f.index.Release(seq)
+	return f.current().Release(seq)
 }
 
-// Held reports whether the row has a change of this office that the head has not acknowledged.
-func (f *Follower) Held(row schema.RowID) (bool, error) {
-	c, ok, err := f.index.Row(row)
+// Held reports whether the row, or its whole table by a truncate, has a change of this office that the head has not
+// acknowledged.
+func (f *Follower) Held(table schema.TableName, row schema.RowID) (bool, error) {
+	t, err := f.current().Against(table, row, "")
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return ok && c.Last.Seq > f.acked, err
+	return t.Seq > f.acked, err
 }
 
 // HeldTable reports whether any row of the table has.
 func (f *Follower) HeldTable(table schema.TableName) bool {
-	t := f.index.TableAgainst(table, "")
+	t := f.current().TableAgainst(table, "")
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return t.Seq > f.acked
@@ -284,5 +317,5 @@ func (f *Follower) HeldTable(table schema.TableName) bool {
 // Forget lets go of what the journal no longer holds.
 func (f *Follower) Forget() error {
 	first, _ := f.journal.Bounds()
-	return f.index.Release(first - 1)
+	return f.current().Release(first - 1)
 }

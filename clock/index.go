@@ -318,6 +318,13 @@ func (x *Index) Stats() Stats {
 	return s
 }
 
+// Err is why the index is of no use any more, nil while it is.
+func (x *Index) Err() error {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.dead
+}
+
 // Close ends the index and removes its files.
 func (x *Index) Close() error {
 	x.writing.Lock()

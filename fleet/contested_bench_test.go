@@ -65,6 +65,11 @@ func BenchmarkContestedTables(b *testing.B) {
 	b.ReportMetric(rowsOfRound/oneWay, "one-way-rows/s")
 	b.ReportMetric(rowsOfRound/contested, "contested-rows/s")
 	b.ReportMetric(oneWay/contested, "contested/one-way")
+	status, err := f.Head().Status(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Logf("barriers: %+v", status.Clocks)
 	b.Logf("seconds a round: one-way %.2f, contested %.2f", took["oneway"], took["contested"])
 }
 

@@ -58,6 +58,9 @@ func (c *Change) Rows() (first RowID, second RowID, two bool) {
 		return c.Table.TableID(), RowID{}, false
 	}
 	key := c.KeyRow()
+	if key == nil { // a delete whose image lacks a part of the key: no row here, but a row's own number all the same
+		key = c.Before
+	}
 	first = c.Table.RowID(key)
 	if c.Op != Update || c.After == nil {
 		return first, RowID{}, false

@@ -108,11 +108,11 @@ func (s *sidecar) open(ctx context.Context) error {
 	if err != nil || s.journal == nil {
 		return err
 	}
-	index, err := clock.Open(filepath.Join(s.cfg.Data, clocksFolder), clock.Options{})
+	s.clocks, err = clock.Follow(filepath.Join(s.cfg.Data, clocksFolder), clock.Options{}, followed{s.journal}, s.cfg.Office, s.cfg.Role,
+		func(rows []schema.Change) { s.applier.Again(rows) })
 	if err != nil {
 		return err
 	}
-	s.clocks = clock.Follow(index, followed{s.journal}, s.cfg.Office, s.cfg.Role, func(rows []schema.Change) { s.applier.Again(rows) })
 	s.applier = apply.New(s.db.target, s.applyOptions())
 	peers := peer.New(peer.Config{
 		Office: s.cfg.Office, Role: s.cfg.Role, Engine: s.db.engine, Program: version, Dir: s.cfg.Data,
