@@ -23,13 +23,22 @@ type MySQLConfig struct {
 	Role   schema.Role
 	// Send says which tables go out (flow both or send); nil: all.
 	Send func(schema.TableName) bool
-	Log  *slog.Logger // nil: none
+	// Forward says of which other tables a head sends on what it has applied of the branches, though not what its own
+	// applications write (flow receive); nil: none.
+	Forward func(schema.TableName) bool
+	Log     *slog.Logger // nil: none
 }
 
 // mysqlSilence bounds the wait for the answer to one of our statements; a large catalog takes seconds.
 const mysqlSilence = 2 * time.Minute
 
-func (c MySQLConfig) sends(name schema.TableName) bool { return c.Send == nil || c.Send(name) }
+// sends reports whether the table is captured at all.
+func (c MySQLConfig) sends(name schema.TableName) bool {
+	return c.sendsOwn(name) || c.Forward != nil && c.Forward(name)
+}
+
+// sendsOwn reports whether what the office's applications write to the table goes out.
+func (c MySQLConfig) sendsOwn(name schema.TableName) bool { return c.Send == nil || c.Send(name) }
 
 func (c MySQLConfig) log() *slog.Logger {
 	if c.Log == nil {

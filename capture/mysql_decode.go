@@ -17,6 +17,7 @@ import (
 type mysqlDecoder struct {
 	assembler
 	send          func(schema.TableName) bool
+	own           func(schema.TableName) bool // those of send of which what this office's applications write goes out; nil: all
 	defaultSchema string
 	definitions   mysqlTableReader
 	// hint reads a table's definition as it is now; nil when there is none.
@@ -290,7 +291,7 @@ func (d *mysqlDecoder) truncate(own schema.TableName) error {
 	if err != nil {
 		return err
 	}
-	if hint == nil || len(hint.Key) == 0 || !d.wants() {
+	if hint == nil || len(hint.Key) == 0 || !d.wants() || d.passing(name) && d.mode != anotherOrigins {
 		return nil // gone since, or never captured
 	}
 	d.group.row = true
@@ -306,6 +307,9 @@ func (d *mysqlDecoder) sent(ownSchema string, name schema.TableName) bool {
 	}
 	return d.send(name)
 }
+
+// passing reports whether only what was applied of other offices is sent on of a table.
+func (d *mysqlDecoder) passing(name schema.TableName) bool { return d.own != nil && !d.own(name) }
 
 // xa takes XA START, END, COMMIT, ROLLBACK in. The rows of an XA transaction stand in the binlog when it is prepared, and
 // whether it happened only later: such rows of captured tables are not supported.
@@ -391,6 +395,7 @@ func (d *mysqlDecoder) table(m *replication.TableMapEvent) (*mysqlTable, error) 
 		t.own, err = ownTableOf(t.table, t.ownName)
 		return t, err
 	}
+	t.passing = d.passing(name)
 	if t.captured = len(t.table.Key) > 0; t.captured {
 		d.schemas[t.ownSchema] = true
 	}
@@ -416,7 +421,7 @@ func (d *mysqlDecoder) rowsEvent(kind replication.EventType, data []byte) error 
 	if t.captured && d.group.xa {
 		return d.xaError("it wrote to table " + t.table.String())
 	}
-	if t.own == nil && (t.ownSchema == schema.OwnSchema || !d.wants() || !t.captured) {
+	if t.own == nil && (t.ownSchema == schema.OwnSchema || !d.wants() || !t.captured || t.passing && d.mode != anotherOrigins) {
 		return nil
 	}
 	op, err := d.rows.begin(t, kind, &r)

@@ -17,6 +17,7 @@ import (
 type mysqlTable struct {
 	ownSchema, ownName string
 	captured           bool
+	passing            bool          // only what was applied of other offices is sent on
 	own                *ownTable     // nil: an application's table
 	table              *schema.Table // nil unless captured or ours
 	readers            []mysqlReader // by column

@@ -106,7 +106,7 @@ func (p *Postgres) newDecoder() *postgresDecoder {
 	suffix := strings.TrimPrefix(p.position.String(), p.position.lsn.String())
 	return &postgresDecoder{
 		assembler: assembler{office: p.config.Office, role: p.config.Role},
-		send:      p.config.sends,
+		send:      p.config.sends, own: p.config.sendsOwn,
 		source:    func(lsn uint64) string { return pglogrepl.LSN(lsn).String() + suffix },
 		relations: map[uint32]*postgresRelation{},
 	}

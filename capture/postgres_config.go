@@ -23,7 +23,10 @@ type PostgresConfig struct {
 	Role   schema.Role
 	// Send says which tables go out (flow both or send); nil: all.
 	Send func(schema.TableName) bool
-	Log  *slog.Logger // nil: none
+	// Forward says of which other tables a head sends on what it has applied of the branches, though not what its own
+	// applications write (flow receive); nil: none.
+	Forward func(schema.TableName) bool
+	Log     *slog.Logger // nil: none
 }
 
 // connectLimit bounds a dial: longer than a slow link takes, shorter than anybody's patience with a host that is gone.
@@ -34,7 +37,13 @@ func (c PostgresConfig) slot() string {
 	return "cdc_sidecar_" + strings.ReplaceAll(string(c.Office), "-", "_")
 }
 
-func (c PostgresConfig) sends(name schema.TableName) bool { return c.Send == nil || c.Send(name) }
+// sends reports whether the table is captured at all.
+func (c PostgresConfig) sends(name schema.TableName) bool {
+	return c.sendsOwn(name) || c.Forward != nil && c.Forward(name)
+}
+
+// sendsOwn reports whether what the office's applications write to the table goes out.
+func (c PostgresConfig) sendsOwn(name schema.TableName) bool { return c.Send == nil || c.Send(name) }
 
 func (c PostgresConfig) log() *slog.Logger {
 	if c.Log == nil {

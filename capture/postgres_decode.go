@@ -13,6 +13,7 @@ import (
 type postgresDecoder struct {
 	assembler
 	send   func(schema.TableName) bool
+	own    func(schema.TableName) bool // those of send of which what this office's applications write goes out; nil: all
 	source func(lsn uint64) string
 	// define completes a relation the first time that a change of it comes: partitions are announced beside their root,
 	// and never used.
@@ -35,6 +36,7 @@ type postgresRelation struct {
 	announced catalog.Relation
 	table     *schema.Table // nil before the first change
 	captured  bool
+	passing   bool                                // only what was applied of other offices is sent on
 	canonical []func(text string) (string, error) // of each column; nil: as written
 	own       *ownTable                           // nil: an application's table, or one of ours that says nothing
 }
@@ -110,7 +112,7 @@ func (d *postgresDecoder) idle(lsn uint64) {
 
 // wanted reports whether rel's changes are to be decoded, and settles whose transaction this is.
 func (d *postgresDecoder) wanted(rel *postgresRelation) bool {
-	return rel.own != nil || d.wants() && rel.captured
+	return rel.own != nil || d.wants() && rel.captured && (!rel.passing || d.mode == anotherOrigins)
 }
 
 func (d *postgresDecoder) row(r *postgresReader, kind byte) error {
@@ -239,6 +241,7 @@ func (d *postgresDecoder) announced(oid uint32, kind byte) (*postgresRelation, e
 	} else if rel.captured = d.send(table.TableName); rel.captured && len(table.Key) == 0 {
 		err = keylessError(table.TableName, rel.announced)
 	}
+	rel.passing = rel.captured && d.own != nil && !d.own(table.TableName)
 	if err == nil {
 		rel.table = table
 	}

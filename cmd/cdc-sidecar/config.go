@@ -143,3 +143,9 @@ func (c *Config) Receives(n schema.TableName) bool {
 	f := c.Rule(n).Flow
 	return f == FlowBoth || f == FlowReceive
 }
+
+// Forwards reports whether a head sends on what it has applied of the table, though its own applications' changes stay at
+// home: branches reach each other through it.
+func (c *Config) Forwards(n schema.TableName) bool {
+	return c.Role == schema.Head && c.Receives(n) && !c.Sends(n)
+}
