@@ -95,7 +95,11 @@ func (c *contest) rank(o schema.Office) int {
 	return len(c.policy.Order)
 }
 
-func (c *contest) latest() decision { return c.choose(c.localBy.less(c.by)) }
+func (c *contest) latest() decision { return c.choose(c.remoteLater()) }
+
+// remoteLater reports whether the other office's version is the later one. One version has one transaction: where both are the
+// same, the row stands as an earlier change of that very transaction left it, and this change goes on from there.
+func (c *contest) remoteLater() bool { return !c.by.less(c.localBy) }
 
 func (c *contest) choose(remote bool) decision {
 	if remote {
@@ -136,7 +140,7 @@ func (c *contest) blend() (decision, error) {
 	if c.before == nil && c.op != schema.Insert {
 		return decision{}, errNoOldValues
 	}
-	remoteLater := c.localBy.less(c.by)
+	remoteLater := c.remoteLater()
 	result := slices.Clone(c.local)
 	fromRemote, fromLocal := false, false
 	for i := range result {

@@ -17,6 +17,7 @@ type Touch struct {
 type Clock struct {
 	Last  Touch
 	Plain bool  // Last is a plain (undecided) apply of Last.Origin
+	Gone  bool  // Last left no row
 	Other Touch // the last touch that was not a plain apply of Last.Origin (zero Seq: none)
 }
 
@@ -27,16 +28,6 @@ func (c Clock) Against(origin schema.Office) Touch {
 		return c.Other
 	}
 	return c.Last
-}
-
-// before is the last touch that is known to lie before seq.
-func (c Clock) before(seq uint64) Touch {
-	for _, t := range [...]Touch{c.Last, c.Other} {
-		if t.Seq < seq {
-			return t
-		}
-	}
-	return Touch{}
 }
 
 // later is the later of two touches in the journal. Two of one transaction have one seq: then stamp and name decide, so that
@@ -54,14 +45,14 @@ type entry struct {
 	last, other             uint64
 	lastStamp, otherStamp   uint64
 	lastOrigin, otherOrigin uint16
-	plain                   bool
+	plain, gone             bool
 }
 
 // touched is e after one more touch. The zero entry is that of a row nobody touched.
-func (e entry) touched(seq, stamp uint64, origin uint16, plain bool) entry {
+func (e entry) touched(seq, stamp uint64, origin uint16, plain, gone bool) entry {
 	if !plain || !e.plain || e.lastOrigin != origin {
 		e.other, e.otherStamp, e.otherOrigin = e.last, e.lastStamp, e.lastOrigin
 	}
-	e.last, e.lastStamp, e.lastOrigin, e.plain = seq, stamp, origin, plain
+	e.last, e.lastStamp, e.lastOrigin, e.plain, e.gone = seq, stamp, origin, plain, gone
 	return e
 }

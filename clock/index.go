@@ -91,10 +91,10 @@ func Open(dir string, o Options) (*Index, error) {
 func (x *Index) Touch(row schema.RowID, t Touch, plain bool) error {
 	x.writing.Lock()
 	defer x.writing.Unlock()
-	return x.touch(row, t, plain)
+	return x.touch(row, t, plain, false)
 }
 
-func (x *Index) touch(row schema.RowID, t Touch, plain bool) error {
+func (x *Index) touch(row schema.RowID, t Touch, plain, gone bool) error {
 	if x.dead != nil {
 		return x.dead
 	}
@@ -111,7 +111,7 @@ func (x *Index) touch(row schema.RowID, t Touch, plain bool) error {
 	}
 	x.newest = max(x.newest, t.Seq)
 	x.mu.Lock()
-	x.rows.put(row, e.touched(t.Seq, t.Stamp.Packed(), origin, plain))
+	x.rows.put(row, e.touched(t.Seq, t.Stamp.Packed(), origin, plain, gone))
 	x.mu.Unlock()
 	if x.rows.used >= min(x.limit, x.rows.room()) {
 		return x.fail(x.makeRoom())
@@ -174,6 +174,7 @@ func (x *Index) clock(row schema.RowID) (Clock, bool, error) {
 	return Clock{
 		Last:  Touch{Seq: e.last, Stamp: schema.UnpackStamp(e.lastStamp), Origin: x.offices[e.lastOrigin]},
 		Plain: e.plain,
+		Gone:  e.gone,
 		Other: Touch{Seq: e.other, Stamp: schema.UnpackStamp(e.otherStamp), Origin: x.offices[e.otherOrigin]},
 	}, ok, err
 }

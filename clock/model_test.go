@@ -22,6 +22,9 @@ type modelTouch struct {
 	row   schema.RowID // TableID of a truncate
 	plain bool
 	by    schema.Office // whose transaction it was
+	gone  bool          // it left no row
+	// decided: it is a resolution's
+	decided bool
 }
 
 // against is the last of the touches that are wanted and no plain applies of origin.

@@ -146,7 +146,10 @@ func encode(b *[recordBytes]byte, row schema.RowID, e entry) {
 	binary.LittleEndian.PutUint16(b[50:], e.otherOrigin)
 	b[52] = 0
 	if e.plain {
-		b[52] = 1
+		b[52] |= 1
+	}
+	if e.gone {
+		b[52] |= 2
 	}
 }
 
@@ -154,6 +157,6 @@ func decode(b []byte) (schema.RowID, entry) {
 	number := func(i int) uint64 { return binary.LittleEndian.Uint64(b[16+8*i:]) }
 	return schema.RowID(b[:16]), entry{
 		last: number(0), lastStamp: number(1), other: number(2), otherStamp: number(3),
-		lastOrigin: binary.LittleEndian.Uint16(b[48:]), otherOrigin: binary.LittleEndian.Uint16(b[50:]), plain: b[52] == 1,
+		lastOrigin: binary.LittleEndian.Uint16(b[48:]), otherOrigin: binary.LittleEndian.Uint16(b[50:]), plain: b[52]&1 != 0, gone: b[52]&2 != 0,
 	}
 }

@@ -55,11 +55,11 @@ func (x *Index) takeChange(own schema.Office, tx *schema.Transaction, c *schema.
 		t.Stamp, t.Origin, plain = c.Decided.Stamp, c.Decided.Origin, false
 	}
 	first, second, two := c.Rows()
-	if err := x.touch(first, t, plain); err != nil {
+	if err := x.touch(first, t, plain, c.Op == schema.Delete || two); err != nil {
 		return err
 	}
 	if two {
-		if err := x.touch(second, t, plain); err != nil {
+		if err := x.touch(second, t, plain, false); err != nil {
 			return err
 		}
 	}
@@ -67,9 +67,10 @@ func (x *Index) takeChange(own schema.Office, tx *schema.Transaction, c *schema.
 	return nil
 }
 
-// overtaken appends the stale decisions of tx. A truncate in between does not count: the row is absent all the same. Nor does
-// an earlier part of tx: having written the row, tx held its key, and nobody else could write it. Where more is released than
-// the decision knew, what came in between may be forgotten: then it counts as overtaken, for to look again does no harm.
+// overtaken appends the stale decisions of tx: those that say that a row is absent which stood behind its last touch, and which
+// tx itself did not delete. What the decision knew of the log does not tell: Postgres lets a commit be seen later than it
+// logs it, so a row may have been read as absent that the log already had. Where the last touch may be forgotten, what came
+// behind the decision's knowledge may be, too: then it counts as overtaken, for to look again does no harm.
 func (x *Index) overtaken(stale []schema.Change, tx *schema.Transaction) ([]schema.Change, error) {
 	for i := range tx.Changes {
 		c := &tx.Changes[i]
@@ -81,9 +82,33 @@ func (x *Index) overtaken(stale []schema.Change, tx *schema.Transaction) ([]sche
 		if err != nil {
 			return nil, x.fail(err)
 		}
-		if max(clock.before(tx.Pos.Seq).Seq, x.released.Load()) > c.Decided.Known {
+		truncate, _, err := x.Row(c.Table.TableID())
+		if err != nil {
+			return nil, x.fail(err)
+		}
+		switch released := x.released.Load(); {
+		case clock.Last.Seq == tx.Pos.Seq: // an earlier part wrote the row, and so held its key
+		case clock.Last.Seq <= released && truncate.Last.Seq <= released:
+			if released > c.Decided.Known {
+				stale = append(stale, *c)
+			}
+		case !clock.Gone && clock.Last.Seq > max(released, truncate.Last.Seq) && !deletes(tx.Changes[:i], row):
 			stale = append(stale, *c)
 		}
 	}
 	return stale, nil
+}
+
+// deletes reports whether changes, undecided, take a row away.
+func deletes(changes []schema.Change, row schema.RowID) bool {
+	for i := range changes {
+		c := &changes[i]
+		if c.Decided != nil || c.Op != schema.Delete && c.Op != schema.Update {
+			continue
+		}
+		if first, _, two := c.Rows(); first == row && (two || c.Op == schema.Delete) {
+			return true
+		}
+	}
+	return false
 }

@@ -37,16 +37,34 @@ func drawChange(t *rapid.T, own schema.Office, tx *schema.Transaction) (c schema
 			Origin: rapid.SampledFrom(someOffices).Draw(t, "winner"), Stamp: stamps().Draw(t, "decided stamp"),
 			Known: rapid.Uint64Range(max(tx.Pos.Seq, 6)-6, tx.Pos.Seq).Draw(t, "known"),
 		}
-		touch.Stamp, touch.Origin, touch.plain = c.Decided.Stamp, c.Decided.Origin, false
+		touch.Stamp, touch.Origin, touch.plain, touch.decided = c.Decided.Stamp, c.Decided.Origin, false, true
 		if c.Op == schema.Delete {
 			absent = rows[0]
 		}
 	}
-	for _, r := range rows {
-		touch.row = r
+	for i, r := range rows {
+		touch.row, touch.gone = r, c.Op == schema.Delete || i < len(rows)-1
 		touches = append(touches, touch)
 	}
 	return c, touches, absent
+}
+
+// stale reports whether a decision that a row is absent contradicts its last touch; mine are those of the same transaction.
+func (m *model) stale(c *schema.Change, row schema.RowID, mine []modelTouch) bool {
+	last := func(of schema.RowID) (last modelTouch) {
+		for _, t := range m.touches {
+			if t.row == of {
+				last = t
+			}
+		}
+		return last
+	}
+	touch, truncate := last(row), last(c.Table.TableID())
+	if max(touch.Seq, truncate.Seq) <= m.released {
+		return m.released > c.Decided.Known
+	}
+	deleted := slices.ContainsFunc(mine, func(t modelTouch) bool { return t.row == row && t.gone && !t.decided })
+	return !touch.gone && !deleted && touch.Seq > max(truncate.Seq, m.released)
 }
 
 // drawTransaction draws one, and takes it into the model. It tells the decisions that must be stale.
@@ -58,8 +76,7 @@ func (m *model) drawTransaction(t *rapid.T, own schema.Office, role schema.Role,
 			break
 		}
 		c, touches, absent := drawChange(t, own, &tx)
-		missed := func(touch modelTouch) bool { return touch.row == absent && touch.Seq > c.Decided.Known }
-		if absent != (schema.RowID{}) && (slices.ContainsFunc(m.touches, missed) || m.released > c.Decided.Known) {
+		if absent != (schema.RowID{}) && m.stale(&c, absent, all) {
 			stale = append(stale, c)
 		}
 		tx.Changes, all = append(tx.Changes, c), append(all, touches...)
@@ -131,6 +148,7 @@ func TestStaleDecisions(t *testing.T) {
 	insert := schema.Change{Table: orders, Op: schema.Insert, After: image("1")}
 	remove := schema.Change{Table: orders, Op: schema.Delete, Before: image("1")}
 	truncate := schema.Change{Table: orders, Op: schema.Truncate}
+	move := schema.Change{Table: orders, Op: schema.Update, Before: image("1"), After: image("2")}
 	decide := func(known uint64) schema.Change {
 		return schema.Change{Table: orders, Op: schema.Delete, Before: image("1"), Decided: &schema.Decision{Origin: "head", Known: known}}
 	}
@@ -152,8 +170,11 @@ func TestStaleDecisions(t *testing.T) {
 		"a truncate since":               {0, []schema.Transaction{tx(1, "head", remove), tx(2, "head", truncate), tx(3, "north", decide(1))}, 0},
 		"touched by the transaction":     {0, []schema.Transaction{tx(1, "head", remove), tx(2, "north", remove, decide(1))}, 0},
 		"touched by an earlier part":     {0, []schema.Transaction{tx(1, "head", remove), part(tx(2, "north", remove), 0), part(tx(2, "north", decide(1)), 1)}, 0},
-		"and since, and by earlier part": {0, []schema.Transaction{tx(1, "head", remove), tx(2, "head", insert), part(tx(3, "north", remove), 0), part(tx(3, "north", decide(1)), 1)}, 1},
-		"since, and by the transaction":  {0, []schema.Transaction{tx(1, "head", remove), tx(2, "head", insert), tx(3, "north", remove, decide(1))}, 1},
+		"deleted by an earlier part":     {0, []schema.Transaction{tx(1, "head", remove), tx(2, "head", insert), part(tx(3, "north", remove), 0), part(tx(3, "north", decide(1)), 1)}, 0},
+		"deleted by the transaction":     {0, []schema.Transaction{tx(1, "head", remove), tx(2, "head", insert), tx(3, "north", remove, decide(1))}, 0},
+		"logged, and not seen":           {0, []schema.Transaction{tx(1, "head", remove), tx(2, "head", insert), tx(3, "north", decide(2))}, 1},
+		"moved away since":               {0, []schema.Transaction{tx(1, "head", insert), tx(2, "head", move), tx(3, "north", decide(1))}, 0},
+		"truncated since it was written": {0, []schema.Transaction{tx(1, "head", insert), tx(2, "head", truncate), tx(3, "north", decide(1))}, 0},
 		"a row decided to stand":         {0, []schema.Transaction{tx(1, "head", remove), tx(2, "head", insert), tx(3, "north", stands)}, 0},
 		"it may be forgotten":            {2, []schema.Transaction{tx(3, "north", decide(1))}, 1},
 	} {
