@@ -1,0 +1,624 @@
+package sim_test
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"cdc-sidecar/apply"
+	"cdc-sidecar/schema"
+)
+
+// failure is what a validator says of a row, so that its story can be told.
+type failure struct {
+	key string // of items; empty: of no one row
+	why string
+}
+
+func (f *failure) Error() string { return f.why }
+
+func failed(key, format string, args ...any) error {
+	return &failure{key, fmt.Sprintf(format, args...)}
+}
+
+// check looks at a company at rest.
+func (w *world) check() error {
+	for _, look := range []func() error{w.checkEqual, w.checkNumbers, w.checkHistory, w.checkSolo, w.checkSums, w.checkVisits} {
+		if err := look(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkEqual: all offices have the same rows.
+func (w *world) checkEqual() error {
+	for _, o := range w.offices[1:] {
+		if o.lost {
+			continue
+		}
+		for _, table := range []schema.TableName{items, prices} {
+			want, got := byKey(w.head().db.Rows(table)), byKey(o.db.Rows(table))
+			for _, key := range keysOf(want, got) {
+				if !slices.Equal(want[key], got[key]) {
+					return failed(key, "table %s row %s is %v at %s, and %v at %s", table, key, want[key], w.head().name, got[key], o.name)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func byKey(rows []schema.Row) map[string]schema.Row {
+	m := map[string]schema.Row{}
+	for _, r := range rows {
+		m[r[colID].Text()] = r
+	}
+	return m
+}
+
+func keysOf(maps ...map[string]schema.Row) []string {
+	var keys []string
+	for _, m := range maps {
+		for k := range m {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// written are the transactions of an office's own applications that it sends, in order, with what it sends of them.
+func (o *office) written() (all []group) {
+	for i, c := range o.db.History() {
+		if len(c.Events) == 0 || c.Events[0].Table.Schema == schema.OwnSchema {
+			continue
+		}
+		g := group{origin: o.name, source: strconv.Itoa(i + 1)}
+		for _, e := range c.Events {
+			if o.sends(e.Table.TableName) {
+				g.events = append(g.events, e)
+			}
+		}
+		if len(g.events) > 0 {
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+// group is one transaction in the head's history: its own, or one that it applied.
+type group struct {
+	origin  schema.Office
+	seq     uint64 // at the origin; 0: the head's own
+	stamp   schema.Stamp
+	source  string              // the place in the log behind it
+	events  []apply.MemoryEvent // of the applications' tables
+	entries []entry
+}
+
+// entry is what the conflict log got.
+type entry map[string]schema.Value
+
+// history is the head's, as its stream has it.
+func (w *world) history() (all []group) {
+	head := w.head()
+	for i, c := range head.db.History() {
+		g := group{origin: head.name, source: strconv.Itoa(i + 1)}
+		applies := false
+		for _, e := range c.Events {
+			switch e.Table.TableName {
+			case own(schema.ProgressTable):
+				if e.After == nil || number(e.After[3]) == 0 {
+					continue
+				}
+				if applies {
+					all = append(all, g)
+				}
+				applies = true
+				g = group{
+					origin: schema.Office(e.After[1].Text()), seq: number(e.After[3]), source: g.source,
+					stamp: schema.Stamp{Millis: int64(number(e.After[4])), Counter: uint32(number(e.After[5]))},
+				}
+			case own(schema.ConflictsTable):
+				if e.Op == schema.Insert {
+					g.entries = append(g.entries, entryOf(e))
+				}
+			case own(schema.BarrierTable):
+			default:
+				g.events = append(g.events, e)
+			}
+		}
+		sent := slices.ContainsFunc(g.events, func(e apply.MemoryEvent) bool { return head.sends(e.Table.TableName) }) ||
+			slices.ContainsFunc(g.entries, func(e entry) bool { return !e[schema.ConflictResolution].IsNull() })
+		if applies || sent {
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+func entryOf(e apply.MemoryEvent) entry {
+	row := entry{}
+	for i, v := range e.After {
+		row[e.Table.Columns[i].Name] = v
+	}
+	return row
+}
+
+func (e entry) image(column string) (map[string]*string, bool) {
+	var image map[string]*string
+	return image, !e[column].IsNull() && json.Unmarshal([]byte(e[column].Text()), &image) == nil
+}
+
+// checkNumbers: each transaction has one number in its office's journal, and in the head's: nothing went round.
+func (w *world) checkNumbers() error {
+	for _, o := range w.offices[1:] {
+		if n := uint64(len(o.written())); !o.lost && o.life.last().Seq != n {
+			return failed("", "%s has %d transactions of its own to send, its journal counts %d", o.name, n, o.life.last().Seq)
+		}
+	}
+	if n := uint64(len(w.history())); w.head().life.last().Seq != n {
+		return failed("", "%s has %d transactions to send, its journal counts %d", w.head().name, n, w.head().life.last().Seq)
+	}
+	return nil
+}
+
+// version is a change as `latest` compares it.
+type version struct {
+	stamp  schema.Stamp
+	origin schema.Office
+	row    schema.Row
+}
+
+func (v version) compare(u version) int {
+	return cmp.Or(cmp.Compare(v.stamp.Packed(), u.stamp.Packed()), cmp.Compare(v.origin, u.origin))
+}
+
+// replay goes through the head's history.
+type replay struct {
+	w       *world
+	rows    map[string]schema.Row
+	written map[schema.Office][]group
+	applied map[schema.Office]uint64
+	best    map[string]version // the latest version of each row that anybody ever made
+	tangled map[string]bool    // rows that moved, waited, or were swept away with others: their versions are not compared
+}
+
+// checkHistory: each change of a branch is in the head's history once, in order, either as it was written, on the very row that
+// its author had seen, or with an entry in the conflict log that has what was lost. With `latest` the row is the latest version.
+func (w *world) checkHistory() error {
+	p := replay{
+		w: w, rows: map[string]schema.Row{}, written: map[schema.Office][]group{}, applied: map[schema.Office]uint64{},
+		best: map[string]version{}, tangled: map[string]bool{},
+	}
+	for _, row := range w.plan.first {
+		p.rows[row[colID].Text()] = row
+	}
+	for _, o := range w.offices[1:] {
+		p.written[o.name] = o.written()
+	}
+	for _, g := range w.history() {
+		if err := p.take(&g); err != nil {
+			return err
+		}
+		for _, e := range g.events {
+			p.apply(e)
+		}
+	}
+	for _, o := range w.offices[1:] {
+		if !o.lost && int(p.applied[o.name]) != len(p.written[o.name]) {
+			return failed("", "%d transactions of %s were applied, %d written", p.applied[o.name], o.name, len(p.written[o.name]))
+		}
+	}
+	return p.checkLatest()
+}
+
+func (p *replay) apply(e apply.MemoryEvent) {
+	if e.Table.TableName != items {
+		return
+	}
+	if e.Op == schema.Truncate {
+		clear(p.rows)
+		return
+	}
+	if e.Before != nil {
+		delete(p.rows, e.Before[colID].Text())
+	}
+	if e.After != nil {
+		p.rows[e.After[colID].Text()] = e.After
+	}
+}
+
+// take looks at one transaction of the head's history; the rows are as they were before it.
+func (p *replay) take(g *group) error {
+	if g.seq == 0 {
+		o := p.w.head()
+		o.mu.Lock()
+		g.stamp = o.stamps[g.source]
+		o.mu.Unlock()
+		for _, e := range g.events {
+			p.version(g, e)
+		}
+		return nil
+	}
+	if g.seq != p.applied[g.origin]+1 {
+		return failed("", "transaction %d of %s stands behind %d in the head's history", g.seq, g.origin, p.applied[g.origin])
+	}
+	p.applied[g.origin] = g.seq
+	if p.w.office(g.origin).lost {
+		return nil
+	}
+	if int(g.seq) > len(p.written[g.origin]) {
+		return failed("", "transaction %d of %s is in the head's history, and was never written", g.seq, g.origin)
+	}
+	changes := p.written[g.origin][g.seq-1].events
+	times := map[string]int{}
+	for _, c := range changes {
+		for _, key := range rowsOf(c) {
+			times[key]++
+		}
+	}
+	for _, c := range changes {
+		if c.Table.TableName != items {
+			continue
+		}
+		p.version(g, c)
+		keys := rowsOf(c)
+		if c.Op == schema.Truncate || len(keys) > 1 || times[keys[0]] > 1 || p.tangled[keys[0]] && p.w.plan.unique {
+			if err := p.accounted(g, c); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := p.exact(g, c, keys[0]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rowsOf are the keys that an event of items touches; of a truncate none.
+func rowsOf(e apply.MemoryEvent) (keys []string) {
+	if e.Table.TableName != items {
+		return nil
+	}
+	for _, image := range []schema.Row{e.Before, e.After} {
+		if image != nil {
+			keys = append(keys, image[colID].Text())
+		}
+	}
+	return slices.Compact(keys)
+}
+
+func (p *replay) version(g *group, e apply.MemoryEvent) {
+	keys := rowsOf(e)
+	if e.Table.TableName == items && e.Op == schema.Truncate {
+		for key := range p.w.plan.keys {
+			p.tangled[strconv.Itoa(key+1)] = true
+		}
+	}
+	for _, key := range keys {
+		if len(keys) > 1 {
+			p.tangled[key] = true
+		}
+		if v := (version{g.stamp, g.origin, e.After}); v.compare(p.best[key]) >= 0 {
+			p.best[key] = v
+		}
+	}
+}
+
+// entryOf is the entry about a row.
+func (g *group) entryOf(key string) entry {
+	for _, e := range g.entries {
+		if e[schema.ConflictKey].Text() == "id="+key && number(e[schema.ConflictSeq]) == g.seq && e[schema.ConflictBy].Text() == string(g.origin) {
+			return e
+		}
+	}
+	return nil
+}
+
+// exact is for a row that a transaction touches once.
+func (p *replay) exact(g *group, c apply.MemoryEvent, key string) error {
+	before := p.rows[key]
+	e := g.entryOf(key)
+	if e == nil {
+		if !slices.Equal(before, c.Before) {
+			return failed(key, "row %s: %d of %s was applied without conflict; its author had seen %v, the head had %v", key, g.seq, g.origin, c.Before, before)
+		}
+		for _, done := range g.events {
+			if slices.Contains(rowsOf(done), key) && slices.Equal(done.After, c.After) {
+				return nil
+			}
+		}
+		if slices.Equal(c.Before, c.After) {
+			return nil
+		}
+		return failed(key, "row %s: %d of %s is neither in the head's row nor in the conflict log", key, g.seq, g.origin)
+	}
+	if e[schema.ConflictState].Text() == "parked" {
+		p.tangled[key] = true
+	}
+	if e[schema.ConflictLocal].IsNull() && e[schema.ConflictResult].IsNull() {
+		before = nil // a row that is not there cannot be locked: it may have come meanwhile, and is told again then
+	}
+	if err := sameImage(e, schema.ConflictLocal, before, c.Table); err != nil {
+		return failed(key, "row %s: entry of %d of %s: local image: %v", key, g.seq, g.origin, err)
+	}
+	if err := sameImage(e, schema.ConflictRemote, c.After, c.Table); err != nil {
+		return failed(key, "row %s: entry of %d of %s: remote image: %v", key, g.seq, g.origin, err)
+	}
+	return nil
+}
+
+// sameImage compares an image of the conflict log, which may lack columns, with a row.
+func sameImage(e entry, column string, row schema.Row, t *schema.Table) error {
+	image, ok := e.image(column)
+	if ok != (row != nil) {
+		return fmt.Errorf("it is %v, the row %v", e[column], row)
+	}
+	for name, value := range image {
+		v := row[t.Column(name)]
+		if (value == nil) != v.IsNull() || value != nil && *value != v.Text() {
+			return fmt.Errorf("column %s: it is %v, the row %v", name, e[column], row)
+		}
+	}
+	if ok && len(image) == 0 {
+		return errors.New("it is empty")
+	}
+	return nil
+}
+
+// accounted is for a change whose row the transaction touches again, that moves it, or that sweeps many away: it took place,
+// or the conflict log tells of it.
+func (p *replay) accounted(g *group, c apply.MemoryEvent) error {
+	if c.Op == schema.Truncate {
+		return nil
+	}
+	for _, key := range rowsOf(c) {
+		if g.entryOf(key) != nil {
+			return nil
+		}
+	}
+	for _, done := range g.events {
+		if c.After == nil && done.After == nil && slices.Equal(rowsOf(done), rowsOf(c)) {
+			return nil
+		}
+		if c.After != nil && done.After != nil && done.After[colWho] == c.After[colWho] {
+			return nil
+		}
+	}
+	key := rowsOf(c)[0]
+	if c.After == nil && p.rows[key] == nil {
+		return nil
+	}
+	for _, e := range g.entries { // a row that waited may have come in together with this one
+		if e[schema.ConflictState].Text() == "again" {
+			return nil
+		}
+	}
+	return failed(key, "row %s: %d of %s (%v) is neither in the head's history nor in the conflict log", key, g.seq, g.origin, c.After)
+}
+
+// checkLatest: where the latest wins, the row is the latest version that anybody made.
+func (p *replay) checkLatest() error {
+	if p.w.plan.policy.Kind != schema.Latest || len(p.w.plan.large) > 0 {
+		return nil
+	}
+	for key, v := range p.best {
+		if p.tangled[key] {
+			continue
+		}
+		if !slices.Equal(v.row, p.rows[key]) {
+			return failed(key, "row %s is %v, the latest version is %v of %s at %v", key, p.rows[key], v.row, v.origin, v.stamp)
+		}
+	}
+	return nil
+}
+
+// checkSolo: one office that writes alone has no conflict.
+func (w *world) checkSolo() error {
+	if w.plan.solo < 0 {
+		return nil
+	}
+	for _, e := range w.head().db.Conflicts() {
+		return failed(strings.TrimPrefix(e[schema.ConflictKey], "id="), "%s writes alone, and there is a conflict: %v", w.offices[w.plan.solo].name, e)
+	}
+	return nil
+}
+
+// checkSums: under `add` each counter is the sum of all that was added anywhere.
+func (w *world) checkSums() error {
+	if w.plan.policy.Kind != schema.Add {
+		return nil
+	}
+	sums, odd := map[string]int{}, map[string]bool{}
+	for _, row := range w.plan.first {
+		sums[row[colID].Text()] = count(row)
+	}
+	for _, o := range w.offices {
+		for _, g := range o.written() {
+			for _, e := range g.events {
+				keys := rowsOf(e)
+				if e.Op == schema.Truncate && e.Table.TableName == items {
+					return nil
+				}
+				for _, key := range keys {
+					odd[key] = odd[key] || len(keys) > 1 || e.Op == schema.Delete
+					sums[key] += count(e.After) - count(e.Before)
+				}
+			}
+		}
+	}
+	for key, row := range byKey(w.head().db.Rows(items)) {
+		if !odd[key] && sums[key] != count(row) && !w.plan.unique {
+			return failed(key, "row %s counts %d, %d were added", key, count(row), sums[key])
+		}
+	}
+	return nil
+}
+
+// checkVisits: the head has collected all visits.
+func (w *world) checkVisits() error {
+	got := byKey(w.head().db.Rows(visits))
+	for _, o := range w.offices[1:] {
+		for key, row := range byKey(o.db.Rows(visits)) {
+			if !o.lost && !slices.Equal(row, got[key]) {
+				return failed("", "visit %s of %s is %v at the head", key, o.name, got[key])
+			}
+		}
+	}
+	return nil
+}
+
+func (w *world) parked() (n int) {
+	for _, o := range w.offices {
+		n += len(o.db.Parked())
+	}
+	return n
+}
+
+func (w *world) whatIsParked() string {
+	var b strings.Builder
+	for _, o := range w.offices {
+		for _, tx := range o.db.Parked() {
+			fmt.Fprintf(&b, "%s: %s of %s at %s\n", o.name, describe(tx.Changes[0].Before, tx.Changes[0].After), tx.Origin, tx.Pos)
+		}
+	}
+	return b.String()
+}
+
+// explained: whatever waits does so because another row has its unique value.
+func (w *world) explained() error {
+	for _, o := range w.offices {
+		last := map[string]schema.Row{}
+		for _, tx := range o.db.Parked() {
+			c := &tx.Changes[0]
+			key := c.KeyRow()[colID].Text()
+			if c.After != nil {
+				key = c.After[colID].Text()
+			}
+			last[key] = c.After
+		}
+		for key, row := range last {
+			if row == nil || o.holder(key, row[colCode]) == nil {
+				return failed(key, "at %s row %s waits although no other row has its value %v", o.name, key, row)
+			}
+		}
+	}
+	return nil
+}
+
+// holder is the other row that has a code.
+func (o *office) holder(key string, code schema.Value) schema.Row {
+	for _, row := range o.db.Rows(items) {
+		if row[colID].Text() != key && row[colCode] == code && !code.IsNull() {
+			return row
+		}
+	}
+	return nil
+}
+
+// unblock does what a person does about a change that waits: at the head, where nothing else helps, decides about the entry;
+// else makes room.
+func (w *world) unblock(round int) {
+	for _, o := range w.offices {
+		for _, tx := range o.db.Parked() {
+			c := &tx.Changes[0]
+			w.writes++
+			who := fmt.Sprintf("w%d", w.writes)
+			if c.After == nil {
+				continue
+			}
+			if o.role == schema.Head && (round+int(w.seed))%3 == 0 {
+				w.resolve(c.KeyString())
+				return
+			}
+			row := o.holder(c.After[colID].Text(), c.After[colCode])
+			if row == nil {
+				continue
+			}
+			w.did("%s makes room: row %s gives up %v", o.name, row[colID], row[colCode])
+			w.begin(o, []statement{update(row, func(r schema.Row) { r[colWho], r[colCode] = schema.Of(who), schema.NullValue() })})
+			return
+		}
+	}
+}
+
+// resolve drops what waits of a row at the head.
+func (w *world) resolve(key string) {
+	for _, e := range w.head().db.Conflicts() {
+		if e[schema.ConflictState] != "parked" || e[schema.ConflictKey] != key {
+			continue
+		}
+		id, _ := strconv.ParseInt(e[schema.ConflictID], 10, 64)
+		w.did("entry %d is resolved: local", id)
+		w.mu.Lock()
+		w.writing++
+		w.mu.Unlock()
+		w.apps.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if err := w.head().life.applier.Resolve(ctx, id, "local"); err != nil {
+				w.did("resolve: %v", err)
+			}
+			w.mu.Lock()
+			w.writing--
+			w.mu.Unlock()
+		})
+		return
+	}
+}
+
+// story tells what befell a row, office by office.
+func (w *world) story(key string) string {
+	var b strings.Builder
+	for _, e := range w.events {
+		fmt.Fprintln(&b, "  ", e)
+	}
+	for _, o := range w.offices {
+		fmt.Fprintf(&b, "%s, %s, %s:\n", o.name, w.plan.engines[o.n], o.skew)
+		for i, c := range o.db.History() {
+			whose := "writes"
+			for _, e := range c.Events {
+				at := func() string { return fmt.Sprintf("  %4d %s %s", i+1, c.Commit.Format("04:05.000000"), whose) }
+				switch {
+				case e.Table.TableName == own(schema.ProgressTable) && e.After != nil:
+					whose = fmt.Sprintf("applies %s of %s, %s.%s", e.After[3].Text(), e.After[1].Text(), e.After[4].Text(), e.After[5].Text())
+				case e.Table.TableName == own(schema.ConflictsTable) && (key == "" || e.After[4].Text() == "id="+key):
+					x := entryOf(e)
+					fmt.Fprintln(&b, at(), "ENTRY", x[schema.ConflictKey].Text(), x[schema.ConflictKind].Text(), x[schema.ConflictWinner].Text(), x[schema.ConflictState].Text(),
+						"local", x[schema.ConflictLocalBy].Text(), x[schema.ConflictLocalMs].Text(), x[schema.ConflictLocal].Text(),
+						"remote", x[schema.ConflictBy].Text(), x[schema.ConflictMs].Text(), x[schema.ConflictRemote].Text())
+				case e.Table.TableName == items && (key == "" || e.Op == schema.Truncate || slices.Contains(rowsOf(e), key)):
+					stamp := ""
+					if s, ok := o.stamps[strconv.Itoa(i+1)]; ok && whose == "writes" {
+						stamp = fmt.Sprintf(" stamp %d.%d", s.Millis, s.Counter)
+					}
+					fmt.Fprintln(&b, at(), e.Op, describe(e.Before, e.After), stamp)
+				}
+			}
+		}
+	}
+	return b.String()
+}
+
+func describe(before, after schema.Row) string {
+	text := func(r schema.Row) string {
+		if r == nil {
+			return "nothing"
+		}
+		var parts []string
+		for _, v := range r {
+			parts = append(parts, strings.Trim(v.String(), `"`))
+		}
+		return strings.Join(parts, ",")
+	}
+	return text(before) + " -> " + text(after)
+}
