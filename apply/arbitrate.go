@@ -214,6 +214,15 @@ func (w *writer) arbitrate(ctx context.Context) error {
 	return nil
 }
 
+// keyOf is an image's key alone: of a row that is gone, nothing else is to be told.
+func keyOf(t *catalog.Table, image schema.Row) schema.Row {
+	key := make(schema.Row, len(image))
+	for _, k := range t.Key {
+		key[k] = image[k]
+	}
+	return key
+}
+
 // lockBatch bounds the keys of one statement.
 const lockBatch = 1000
 
@@ -230,14 +239,11 @@ func (w *writer) lock(ctx context.Context, steps []step) error {
 			if w.standing[row] != nil {
 				continue
 			}
-			key, err := st.plan.image(st.change.KeyRow())
-			if j == 1 {
-				key, err = st.plan.image(st.change.After)
-			}
+			key, err := st.plan.image(st.keys[j])
 			if err != nil {
 				return locate(err, st.change, st.at)
 			}
-			w.standing[row] = &standingRow{table: st.plan.target, key: key}
+			w.standing[row] = &standingRow{table: st.plan.target, key: keyOf(st.plan.target, key)}
 			byTable[st.plan.target] = append(byTable[st.plan.target], row)
 		}
 	}
@@ -245,7 +251,7 @@ func (w *writer) lock(ctx context.Context, steps []step) error {
 	for t := range byTable {
 		tables = append(tables, t)
 	}
-	slices.SortFunc(tables, func(a, b *catalog.Table) int { return cmp.Compare(a.TableName.String(), b.TableName.String()) })
+	slices.SortFunc(tables, func(a, b *catalog.Table) int { return cmp.Compare(a.String(), b.String()) })
 	for _, t := range tables {
 		rows := byTable[t]
 		slices.SortFunc(rows, func(a, b schema.RowID) int { return bytes.Compare(a[:], b[:]) })
@@ -292,7 +298,7 @@ func (w *writer) now(ctx context.Context, st *step, row schema.RowID, image sche
 	if err != nil {
 		return nil, locate(err, st.change, st.at)
 	}
-	w.standing[row] = &standingRow{table: st.plan.target, key: key}
+	w.standing[row] = &standingRow{table: st.plan.target, key: keyOf(st.plan.target, key)}
 	return w.standing[row], w.read(ctx, st.plan.target, []schema.RowID{row})
 }
 
@@ -301,7 +307,7 @@ func (w *writer) settle(ctx context.Context, st *step, met version) error {
 	if st.two {
 		return w.settleMoved(ctx, st, met)
 	}
-	s, err := w.now(ctx, st, st.rows[0], st.change.KeyRow())
+	s, err := w.now(ctx, st, st.rows[0], st.keys[0])
 	if err != nil {
 		return err
 	}
@@ -355,11 +361,11 @@ func (w *writer) undecided(st *step, err error) error {
 
 // settleMoved decides on a change that moved a row from one key to another: one decision over both. Nothing of it is blended.
 func (w *writer) settleMoved(ctx context.Context, st *step, met version) error {
-	from, err := w.now(ctx, st, st.rows[0], st.change.KeyRow())
+	from, err := w.now(ctx, st, st.rows[0], st.keys[0])
 	if err != nil {
 		return err
 	}
-	to, err := w.now(ctx, st, st.rows[1], st.change.After)
+	to, err := w.now(ctx, st, st.rows[1], st.keys[1])
 	if err != nil {
 		return err
 	}
@@ -383,13 +389,21 @@ func (w *writer) settleMoved(ctx context.Context, st *step, met version) error {
 		became[st.rows[0]], became[st.rows[1]] = nil, d.result
 	}
 	c.policy = st.policy
+	var also []entry
+	if d.winner == remoteWins && from.row != nil && to.row != nil { // a row here had the new key: it is lost, too
+		lost := c
+		lost.local = to.row
+		other := w.entry(st, lost, d)
+		other.kind, other.key = "key "+other.kind, to.key
+		also = append(also, other)
+	}
 	e := w.entry(st, c, d)
 	e.kind = "key " + e.kind
 	e.rows = []standing{
 		{table: from.table.Table, key: from.key, row: became[st.rows[0]], by: d.by},
 		{table: to.table.Table, key: to.key, row: became[st.rows[1]], by: d.by},
 	}
-	return w.conclude(ctx, st, &e, became)
+	return w.conclude(ctx, st, &e, became, also...)
 }
 
 // entry is what the conflict log says of a decision.
@@ -412,8 +426,8 @@ func (w *writer) entry(st *step, c contest, d decision) entry {
 	return e
 }
 
-// conclude writes the rows as they were decided, the entry, and remembers both for what comes in the same transaction.
-func (w *writer) conclude(ctx context.Context, st *step, e *entry, became map[schema.RowID]schema.Row) error {
+// conclude writes the rows as they were decided, the entry and others beside it, and remembers the rows for what comes in the same transaction.
+func (w *writer) conclude(ctx context.Context, st *step, e *entry, became map[schema.RowID]schema.Row, also ...entry) error {
 	written, err := w.guarded(ctx, func() error {
 		for _, row := range st.touched() { // the key that is left first: the other may need its unique values
 			if err := w.become(ctx, st, w.standing[row], became[row]); err != nil {
@@ -428,8 +442,10 @@ func (w *writer) conclude(ctx context.Context, st *step, e *entry, became map[sc
 	if !written { // another row has the unique key: the row stays as it is, the change waits
 		return w.park(ctx, st, e)
 	}
-	if err := w.log(ctx, st, e); err != nil {
-		return err
+	for _, e := range append([]entry{*e}, also...) {
+		if err := w.log(ctx, st, &e); err != nil {
+			return err
+		}
 	}
 	for row, image := range became {
 		w.decided[row] = e.decision.by

@@ -24,6 +24,7 @@ type entry struct {
 	position schema.Position // of the other office's transaction
 	known    uint64          // the last seq of our stream that the decision knew
 	change   *schema.Change  // the other office's; for the key
+	key      schema.Row      // of the row, where it is not the change's; in the table's columns
 	rows     []standing      // to be told to every office
 }
 
@@ -46,17 +47,27 @@ const (
 
 // entryColumns are those of the conflict log in the order of entry.args, with the kinds by which they are written.
 var entryColumns = []schema.Column{
-	{Name: schema.ConflictOffice, Kind: schema.KindText}, {Name: schema.ConflictDecidedAt, Kind: schema.KindInt},
-	{Name: schema.ConflictTable, Kind: schema.KindText}, {Name: schema.ConflictKey, Kind: schema.KindText},
-	{Name: schema.ConflictKind, Kind: schema.KindText}, {Name: schema.ConflictPolicy, Kind: schema.KindText},
-	{Name: schema.ConflictWinner, Kind: schema.KindText}, {Name: schema.ConflictState, Kind: schema.KindText},
-	{Name: schema.ConflictLocal, Kind: schema.KindText}, {Name: schema.ConflictBefore, Kind: schema.KindText},
-	{Name: schema.ConflictRemote, Kind: schema.KindText}, {Name: schema.ConflictResult, Kind: schema.KindText},
-	{Name: schema.ConflictLocalBy, Kind: schema.KindText}, {Name: schema.ConflictLocalMs, Kind: schema.KindInt},
+	{Name: schema.ConflictOffice, Kind: schema.KindText},
+	{Name: schema.ConflictDecidedAt, Kind: schema.KindInt},
+	{Name: schema.ConflictTable, Kind: schema.KindText},
+	{Name: schema.ConflictKey, Kind: schema.KindText},
+	{Name: schema.ConflictKind, Kind: schema.KindText},
+	{Name: schema.ConflictPolicy, Kind: schema.KindText},
+	{Name: schema.ConflictWinner, Kind: schema.KindText},
+	{Name: schema.ConflictState, Kind: schema.KindText},
+	{Name: schema.ConflictLocal, Kind: schema.KindText},
+	{Name: schema.ConflictBefore, Kind: schema.KindText},
+	{Name: schema.ConflictRemote, Kind: schema.KindText},
+	{Name: schema.ConflictResult, Kind: schema.KindText},
+	{Name: schema.ConflictLocalBy, Kind: schema.KindText},
+	{Name: schema.ConflictLocalMs, Kind: schema.KindInt},
 	{Name: schema.ConflictLocalCount, Kind: schema.KindInt},
-	{Name: schema.ConflictBy, Kind: schema.KindText}, {Name: schema.ConflictMs, Kind: schema.KindInt},
-	{Name: schema.ConflictCount, Kind: schema.KindInt}, {Name: schema.ConflictEpoch, Kind: schema.KindInt},
-	{Name: schema.ConflictSeq, Kind: schema.KindInt}, {Name: schema.ConflictResolution, Kind: schema.KindBytes},
+	{Name: schema.ConflictBy, Kind: schema.KindText},
+	{Name: schema.ConflictMs, Kind: schema.KindInt},
+	{Name: schema.ConflictCount, Kind: schema.KindInt},
+	{Name: schema.ConflictEpoch, Kind: schema.KindInt},
+	{Name: schema.ConflictSeq, Kind: schema.KindInt},
+	{Name: schema.ConflictResolution, Kind: schema.KindBytes},
 }
 
 // maxPolicy is what the column holds.
@@ -69,13 +80,20 @@ func (e *entry) args() []schema.Value {
 		policy = strings.ToValidUTF8(policy[:maxPolicy], "")
 	}
 	return []schema.Value{
-		text(string(e.office)), number(e.at.UnixMicro()), text(e.table.String()), text(e.change.KeyString()), text(e.kind), text(policy),
+		text(string(e.office)), number(e.at.UnixMicro()), text(e.table.String()), text(e.keyString()), text(e.kind), text(policy),
 		text(string(e.winner)), text(e.state),
 		imageJSON(e.table, e.local), imageJSON(e.table, e.before), imageJSON(e.table, e.remote), imageJSON(e.table, e.result),
 		text(string(e.localBy.origin)), number(e.localBy.stamp.Millis), number(int64(e.localBy.stamp.Counter)),
 		text(string(e.contest.by.origin)), number(e.contest.by.stamp.Millis), number(int64(e.contest.by.stamp.Counter)),
 		number(int64(e.position.Epoch)), number(int64(e.position.Seq)), e.resolution(),
 	}
+}
+
+func (e *entry) keyString() string {
+	if e.key == nil {
+		return e.change.KeyString()
+	}
+	return (&schema.Change{Table: e.table, Op: schema.Delete, Before: e.key}).KeyString()
 }
 
 // resolution is what capture reads: the rows as they stand.

@@ -129,7 +129,7 @@ func (w *writer) park(ctx context.Context, st *step, e *entry) error {
 		reason = w.collision.Error()
 	}
 	args := []schema.Value{
-		schema.Of(string(o.Office)), schema.Of(hex.EncodeToString(row[:])), schema.Of(st.plan.target.TableName.String()), schema.Of(st.change.KeyString()),
+		schema.Of(string(o.Office)), schema.Of(hex.EncodeToString(row[:])), schema.Of(st.plan.target.String()), schema.Of(st.change.KeyString()),
 		schema.Of(reason), schema.Of(strconv.FormatInt(o.Now().UnixMicro(), 10)),
 		schema.Of(string(schema.AppendBatch(nil, []schema.Transaction{tx}))),
 	}
@@ -145,7 +145,7 @@ func (w *writer) park(ctx context.Context, st *step, e *entry) error {
 		return nil
 	}
 	if e == nil {
-		s, err := w.now(ctx, st, st.rows[0], st.change.KeyRow())
+		s, err := w.now(ctx, st, st.rows[0], st.keys[0])
 		if err != nil {
 			return err
 		}
@@ -156,7 +156,7 @@ func (w *writer) park(ctx context.Context, st *step, e *entry) error {
 		made := w.entry(st, c, c.keep(nobodyYet))
 		e = &made
 	}
-	e.kind, e.state, e.decision, e.rows = "unique", stateParked, e.contest.keep(nobodyYet), nil
+	e.kind, e.state, e.decision, e.rows = "unique", stateParked, e.keep(nobodyYet), nil
 	return w.log(ctx, st, e)
 }
 
@@ -201,6 +201,10 @@ func (w *writer) writeWaiting(ctx context.Context, st *step, queue []schema.Tran
 	if err != nil {
 		return false, err
 	}
+	entries, err := w.overrule(ctx, queue, rows)
+	if err != nil {
+		return false, err
+	}
 	written, err := w.guarded(ctx, func() error {
 		for _, row := range order {
 			if err := w.become(ctx, st, w.standing[row], rows[row]); err != nil {
@@ -218,7 +222,53 @@ func (w *writer) writeWaiting(ctx context.Context, st *step, queue []schema.Tran
 		}
 		w.standing[row].row = rows[row]
 	}
+	for i := range entries {
+		if err := w.log(ctx, st, &entries[i]); err != nil {
+			return false, err
+		}
+	}
 	return true, w.told(ctx, st, order)
+}
+
+// overrule decides, at the head, where a row was touched by others while changes of it waited. It puts what was decided in
+// the place of what they would have made of the row.
+func (w *writer) overrule(ctx context.Context, queue []schema.Transaction, rows map[schema.RowID]schema.Row) ([]entry, error) {
+	if w.stream.applier.options.Clocks == nil {
+		return nil, nil
+	}
+	looked := map[schema.RowID]bool{}
+	var entries []entry
+	for i := range queue {
+		st, err := w.stepOf(ctx, &queue[i])
+		if err != nil || st == nil {
+			return nil, err
+		}
+		for _, row := range st.touched() {
+			if looked[row] {
+				continue
+			}
+			looked[row] = true
+			local := w.standing[row].row
+			seq, by, err := w.against(st, row)
+			if err != nil {
+				return nil, err
+			}
+			if seq <= w.seen(st.tx) && (local == nil || st.change.Op != schema.Insert) {
+				continue
+			}
+			c := contest{policy: st.policy, table: st.plan.target.Table, op: st.change.Op, local: local, localBy: by, remote: rows[row], by: w.author(&queue[len(queue)-1])}
+			if st.change.Before != nil {
+				c.before = st.plan.imageIfFits(st.change.Before)
+			}
+			d, err := c.decide()
+			if err != nil {
+				return nil, w.undecided(st, err)
+			}
+			rows[row] = d.result
+			entries = append(entries, w.entry(st, c, d))
+		}
+	}
+	return entries, nil
 }
 
 // compose is how the rows shall be that a queue of changes touches; those that go away first.
@@ -230,11 +280,7 @@ func (w *writer) compose(ctx context.Context, queue []schema.Transaction) (rows 
 			return nil, nil, err
 		}
 		for j, row := range st.touched() {
-			image := st.change.KeyRow()
-			if j == 1 {
-				image = st.change.After
-			}
-			s, err := w.now(ctx, st, row, image)
+			s, err := w.now(ctx, st, row, st.keys[j])
 			if err != nil {
 				return nil, nil, err
 			}
@@ -290,7 +336,7 @@ func (w *writer) unpark(ctx context.Context, st *step, row schema.RowID) error {
 	}
 	args := []schema.Value{
 		schema.Of(stateResolved), schema.Of(strconv.FormatInt(w.stream.applier.options.Now().UnixMicro(), 10)), office,
-		schema.Of(st.plan.target.TableName.String()), schema.Of(st.change.KeyString()), schema.Of(stateParked),
+		schema.Of(st.plan.target.String()), schema.Of(st.change.KeyString()), schema.Of(stateParked),
 	}
 	if _, err := w.one(ctx, &step{form: d.resolvedForm(), args: args, at: st.at}); err != nil {
 		return fmt.Errorf("mark an entry of the conflict log as resolved: %w", err)
@@ -349,9 +395,12 @@ func (d *definitions) entryForm() *form {
 
 // parkColumns in the order in which park writes them.
 var parkColumns = []schema.Column{
-	{Name: schema.ParkedOffice, Kind: schema.KindText}, {Name: schema.ParkedRow, Kind: schema.KindText},
-	{Name: schema.ParkedName, Kind: schema.KindText}, {Name: schema.ParkedKey, Kind: schema.KindText},
-	{Name: schema.ParkedReason, Kind: schema.KindText}, {Name: schema.ParkedAt, Kind: schema.KindInt},
+	{Name: schema.ParkedOffice, Kind: schema.KindText},
+	{Name: schema.ParkedRow, Kind: schema.KindText},
+	{Name: schema.ParkedName, Kind: schema.KindText},
+	{Name: schema.ParkedKey, Kind: schema.KindText},
+	{Name: schema.ParkedReason, Kind: schema.KindText},
+	{Name: schema.ParkedAt, Kind: schema.KindInt},
 	{Name: schema.ParkedChange, Kind: schema.KindBytes},
 }
 

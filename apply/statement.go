@@ -47,6 +47,7 @@ type step struct {
 
 	// Where rows are compared with clocks, or with what this office has under way:
 	rows      [2]schema.RowID // that the change touches; the second when it moves the row to another key (two)
+	keys      [2]schema.Row   // images, as the change has them, that hold their keys
 	two       bool
 	contested bool // other offices write the table, too
 	alone     bool // to be written by itself: its row, or its table, needs more than one statement
@@ -463,6 +464,7 @@ func (p *plan) identify(c *schema.Change, st *step) error {
 		}
 	}
 	key := c.KeyRow()
+	st.keys[0] = key
 	var err error
 	if st.rows[0], err = p.rowID(key); err != nil || c.Op != schema.Update || !p.keyMoves(key, c.After) {
 		return err
@@ -473,7 +475,7 @@ func (p *plan) identify(c *schema.Change, st *step) error {
 			after[k] = key[k]
 		}
 	}
-	st.two = true
+	st.two, st.keys[1] = true, after
 	st.rows[1], err = p.rowID(after)
 	return err
 }

@@ -236,9 +236,9 @@ func (s *stream) attempt(ctx context.Context, txs []schema.Transaction) (stale b
 	return false, nil
 }
 
-// ended gives a session back after an error: only one that merely met others' locks is still good.
+// ended gives a session back after an error: only one that merely met others' locks, or their unique keys, is still good.
 func (s *stream) ended(ctx context.Context, ses session, err error) {
-	if errors.Is(err, errBusy) && ses.rollback(ctx) == nil {
+	if (errors.Is(err, errBusy) || errors.Is(err, errStillWaits)) && ses.rollback(ctx) == nil {
 		s.applier.release(ses)
 		return
 	}

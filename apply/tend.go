@@ -120,7 +120,7 @@ func (w *writer) tellAgain(ctx context.Context, changes []schema.Change) error {
 		if err != nil || st == nil {
 			return err
 		}
-		s, err := w.now(ctx, st, st.rows[0], changes[i].KeyRow())
+		s, err := w.now(ctx, st, st.rows[0], st.keys[0])
 		if err != nil {
 			return err
 		}
@@ -278,7 +278,7 @@ func (w *writer) resolveParked(ctx context.Context, e *loggedEntry, take string)
 		if err != nil {
 			return err
 		}
-		if st == nil || st.plan.target.TableName.String() != e.table || st.change.KeyString() != e.key {
+		if st == nil || st.plan.target.String() != e.table || st.change.KeyString() != e.key {
 			continue
 		}
 		if take == string(localWins) {
