@@ -39,7 +39,7 @@ func (w *writer) parkable(ctx context.Context, st *step) error {
 		}
 		return w.park(ctx, st, nil)
 	}
-	if w.stream.applier.options.Hold != nil && st.alone {
+	if st.partly {
 		return w.beside(ctx, st)
 	}
 	written, err := w.guarded(ctx, func() error { return w.careful(ctx, st) })
@@ -85,11 +85,18 @@ func (w *writer) beside(ctx context.Context, st *step) error {
 	}
 	w.tally.Held++
 	part, _, err := st.plan.bind(left.Op, &left, left.KeyRow(), nil)
+	if err == nil {
+		err = st.plan.identify(&left, &part)
+	}
 	if err != nil {
 		return locate(err, st.change, st.at)
 	}
 	part.at, part.tx = st.at, st.tx
-	return w.careful(ctx, &part)
+	written, err := w.guarded(ctx, func() error { return w.careful(ctx, &part) })
+	if err != nil || written {
+		return err
+	}
+	return w.park(ctx, &part, nil)
 }
 
 // queue is what waits of the rows that the step touches, oldest first.
@@ -216,6 +223,7 @@ func (w *writer) writeWaiting(ctx context.Context, st *step, queue []schema.Tran
 	if err != nil || !written {
 		return false, err
 	}
+	was := w.standing[order[0]].row
 	for _, row := range order {
 		if err := w.unpark(ctx, st, row); err != nil {
 			return false, err
@@ -227,7 +235,7 @@ func (w *writer) writeWaiting(ctx context.Context, st *step, queue []schema.Tran
 			return false, err
 		}
 	}
-	return true, w.told(ctx, st, order)
+	return true, w.told(ctx, st, order, was)
 }
 
 // overrule decides, at the head, where a row was touched by others while changes of it waited. It puts what was decided in
@@ -345,12 +353,12 @@ func (w *writer) unpark(ctx context.Context, st *step, row schema.RowID) error {
 }
 
 // told lets every office have rows that had waited, as they stand: their origins, too, which may each have another.
-func (w *writer) told(ctx context.Context, st *step, rows []schema.RowID) error {
+func (w *writer) told(ctx context.Context, st *step, rows []schema.RowID, was schema.Row) error {
 	if w.stream.applier.options.Clocks == nil {
 		return nil
 	}
 	first := w.standing[rows[0]]
-	c, err := w.contest(st, first.row, version{})
+	c, err := w.contest(st, was, version{})
 	if err != nil {
 		return err
 	}

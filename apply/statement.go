@@ -51,6 +51,7 @@ type step struct {
 	two       bool
 	contested bool // other offices write the table, too
 	alone     bool // to be written by itself: its row, or its table, needs more than one statement
+	partly    bool // some of its rows, or one of its two keys, are held
 	policy    schema.Policy
 }
 

@@ -265,7 +265,8 @@ func hasOld(c *schema.Change, policy schema.Policy) bool {
 func (w *writer) holds(c *schema.Change, st *step) (bool, error) {
 	hold := w.stream.applier.options.Hold
 	if c.Op == schema.Truncate {
-		st.alone = st.alone || hold.HeldTable(st.plan.target.TableName)
+		st.partly = hold.HeldTable(st.plan.target.TableName)
+		st.alone = st.alone || st.partly
 		return false, nil
 	}
 	n := 0
@@ -282,7 +283,8 @@ func (w *writer) holds(c *schema.Change, st *step) (bool, error) {
 		w.tally.Held++
 		return true, nil
 	}
-	st.alone = st.alone || n > 0
+	st.partly = n > 0
+	st.alone = st.alone || st.partly
 	return false, nil
 }
 
