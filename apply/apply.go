@@ -102,7 +102,7 @@ type Applier struct {
 	streams  map[schema.Office]*stream
 	idle     []session
 	notified map[schema.TableName]time.Time
-	parked   map[schema.RowID][]schema.Transaction // see disputed; nil: to be read
+	parked   disputes // see disputed; nil: to be read
 	counts   map[Conflict]uint64
 	again    []schema.Change
 	writers  map[schema.TableName]map[schema.Office]bool // branches that wrote a table which this office itself does not

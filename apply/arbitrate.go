@@ -188,6 +188,9 @@ func (w *writer) arbitrate(ctx context.Context) error {
 	if err := w.barrier(ctx); err != nil {
 		return err
 	}
+	if err := w.lookAgain(ctx); err != nil {
+		return err
+	}
 	for i := range steps {
 		st := &steps[i]
 		met, by, err := false, version{}, error(nil)
@@ -199,16 +202,37 @@ func (w *writer) arbitrate(ctx context.Context) error {
 		case err != nil:
 		case truncates: // row by row: a row that comes behind the barrier is not touched
 			err = w.settleTruncate(ctx, st)
-		case !met:
+			clear(w.standing)
+		case !met || len(w.queue(st)) > 0: // what is disputed is decided when it is written: in order
 			err = w.parkable(ctx, st)
-			for _, row := range st.touched() {
-				delete(w.standing, row) // as it is now is for the next to read
-			}
 		default:
 			err = w.settle(ctx, st, by)
 		}
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// lookAgain makes sure that the rows which were not there when they were to be locked did not come before the barrier: the
+// clocks know such a touch, and a decision would compare with a row that it does not have.
+func (w *writer) lookAgain(ctx context.Context) error {
+	absent := map[*catalog.Table][]schema.Row{}
+	for _, s := range w.standing {
+		if s.row == nil {
+			absent[s.table] = append(absent[s.table], s.key)
+		}
+	}
+	for t, keys := range absent {
+		for batch := range slices.Chunk(keys, lockBatch) {
+			images, err := w.ses.fetch(ctx, t, batch, true)
+			if err != nil {
+				return w.unread(err, t)
+			}
+			if slices.ContainsFunc(images, func(r schema.Row) bool { return r != nil }) {
+				return fmt.Errorf("decide about table %s: %w", t.TableName, errVanished)
+			}
 		}
 	}
 	return nil
@@ -228,7 +252,6 @@ const lockBatch = 1000
 
 // lock locks and reads all rows that contested steps touch, in one order for everybody who does so.
 func (w *writer) lock(ctx context.Context, steps []step) error {
-	w.standing = map[schema.RowID]*standingRow{}
 	byTable := map[*catalog.Table][]schema.RowID{}
 	for i := range steps {
 		st := &steps[i]
@@ -290,11 +313,11 @@ func (w *writer) unread(err error, t *catalog.Table) error {
 }
 
 // now is a row that a step touches, as it stands in the open transaction.
-func (w *writer) now(ctx context.Context, st *step, row schema.RowID, image schema.Row) (*standingRow, error) {
+func (w *writer) now(ctx context.Context, st *step, row schema.RowID, key schema.Row) (*standingRow, error) {
 	if s := w.standing[row]; s != nil {
 		return s, nil
 	}
-	key, err := st.plan.image(image)
+	key, err := st.plan.image(key)
 	if err != nil {
 		return nil, locate(err, st.change, st.at)
 	}
@@ -507,6 +530,9 @@ func (w *writer) become(ctx context.Context, st *step, s *standingRow, row schem
 
 // settleTruncate empties a table but for the rows that somebody touched without its office having seen that.
 func (w *writer) settleTruncate(ctx context.Context, st *step) error {
+	if err := w.truncateWaiting(ctx, st); err != nil {
+		return err
+	}
 	t := st.plan.target
 	return w.sweep(ctx, st, func(keys, images []schema.Row) error {
 		if err := w.barrier(ctx); err != nil { // for the rows just locked

@@ -97,9 +97,11 @@ func (c *contest) rank(o schema.Office) int {
 
 func (c *contest) latest() decision { return c.choose(c.remoteLater()) }
 
-// remoteLater reports whether the other office's version is the later one. One version has one transaction: where both are the
-// same, the row stands as an earlier change of that very transaction left it, and this change goes on from there.
-func (c *contest) remoteLater() bool { return !c.by.less(c.localBy) }
+// remoteLater reports whether the other office's version is the later one. An office's changes come in its own order, so of two
+// of one office that which comes now is, also within one transaction, which has one stamp, and when a clock was set right in between.
+func (c *contest) remoteLater() bool {
+	return c.localBy.origin == c.by.origin || c.localBy.less(c.by)
+}
 
 func (c *contest) choose(remote bool) decision {
 	if remote {

@@ -1,13 +1,16 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
+	"cdc-sidecar/catalog"
 	"cdc-sidecar/schema"
 )
 
@@ -29,24 +32,38 @@ func (w *writer) guarded(ctx context.Context, f func() error) (written bool, err
 
 // parkable writes one step carefully, or lets it wait.
 func (w *writer) parkable(ctx context.Context, st *step) error {
-	if st.change == nil {
+	switch {
+	case st.change == nil:
 		return w.careful(ctx, st)
+	case st.change.Op == schema.Truncate:
+		return w.empty(ctx, st)
+	case st.partly:
+		var err error
+		if st, err = w.rest(st); err != nil {
+			return err
+		}
 	}
 	if queue := w.queue(st); len(queue) > 0 {
-		written, err := w.writeWaiting(ctx, st, append(slices.Clone(queue), single(st)))
+		written, err := w.writeWaiting(ctx, st, append(queue, w.single(st)))
 		if err != nil || written {
 			return err
 		}
 		return w.park(ctx, st, nil)
 	}
-	if st.partly {
-		return w.beside(ctx, st)
-	}
 	written, err := w.guarded(ctx, func() error { return w.careful(ctx, st) })
-	if err != nil || written {
+	if err != nil {
 		return err
 	}
-	if len(st.touched()) == 0 { // nobody else writes the table: it is to be mended, not to be decided
+	if written {
+		for _, row := range st.touched() {
+			delete(w.standing, row) // as it is now is for the next to read
+		}
+		return nil
+	}
+	if len(st.touched()) == 0 { // nobody else writes the table
+		if !st.plan.sameKey {
+			return w.collision
+		}
 		if err := st.plan.identify(st.change, st); err != nil {
 			return locate(err, st.change, st.at)
 		}
@@ -54,34 +71,59 @@ func (w *writer) parkable(ctx context.Context, st *step) error {
 	return w.park(ctx, st, nil)
 }
 
-// beside writes what is left of a change when the rest of it is held: of a row that moved, the key that is not held; of a
-// truncate, all rows that are not.
-func (w *writer) beside(ctx context.Context, st *step) error {
-	hold := w.stream.applier.options.Hold
-	if st.change.Op == schema.Truncate {
-		return w.sweep(ctx, st, func(keys, images []schema.Row) error {
-			for i := range keys {
-				held, err := hold.Held(st.plan.target.TableName, st.plan.target.RowID(keys[i]))
-				if err != nil {
-					return err
-				}
-				if held {
-					w.tally.Held++
-					continue
-				}
-				if err := w.become(ctx, st, &standingRow{table: st.plan.target, key: keys[i], row: images[i]}, nil); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+// empty writes a truncate. What waits of the table is emptied out, too.
+func (w *writer) empty(ctx context.Context, st *step) error {
+	if err := w.truncateWaiting(ctx, st); err != nil {
+		return err
 	}
+	clear(w.standing)
+	if !st.partly {
+		return w.careful(ctx, st)
+	}
+	return w.sweep(ctx, st, func(keys, images []schema.Row) error {
+		t := st.plan.target
+		for i := range keys {
+			held, err := w.stream.applier.options.Hold.Held(t.TableName, t.RowID(keys[i]))
+			if err != nil {
+				return err
+			}
+			if held {
+				w.tally.Held++
+				continue
+			}
+			if err := w.become(ctx, st, &standingRow{table: t, key: keys[i], row: images[i]}, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// truncateWaiting drops what waits of a table that its office emptied. At the head other offices' changes wait on: they had not
+// heard of it.
+func (w *writer) truncateWaiting(ctx context.Context, st *step) error {
+	for _, d := range append(w.disputed.all(), w.waiting.all()...) {
+		strange := func(tx schema.Transaction) bool { return tx.Origin != st.tx.Origin }
+		switch {
+		case d.queue[0].Changes[0].Table.TableName != st.change.Table.TableName:
+		case w.stream.applier.options.Role == schema.Head && slices.ContainsFunc(d.queue, strange):
+		default:
+			if err := w.unpark(ctx, st, d.rows, d.queue); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// rest is what is left of a change of a row that moved when one of its keys is held: the other.
+func (w *writer) rest(st *step) (*step, error) {
 	left := *st.change // the row is gone from its old key
 	left.Op, left.Before, left.After = schema.Delete, st.change.KeyRow(), nil
-	if held, err := hold.Held(st.plan.target.TableName, st.rows[0]); err != nil {
-		return err
+	if held, err := w.stream.applier.options.Hold.Held(st.plan.target.TableName, st.rows[0]); err != nil {
+		return nil, err
 	} else if held { // the row is at its new key
-		left.Op, left.Before, left.After = schema.Insert, nil, st.change.After
+		left.Op, left.Before, left.After = schema.Insert, nil, st.keys[1]
 	}
 	w.tally.Held++
 	part, _, err := st.plan.bind(left.Op, &left, left.KeyRow(), nil)
@@ -89,32 +131,78 @@ func (w *writer) beside(ctx context.Context, st *step) error {
 		err = st.plan.identify(&left, &part)
 	}
 	if err != nil {
-		return locate(err, st.change, st.at)
+		return nil, locate(err, st.change, st.at)
 	}
-	part.at, part.tx = st.at, st.tx
-	written, err := w.guarded(ctx, func() error { return w.careful(ctx, &part) })
-	if err != nil || written {
-		return err
-	}
-	return w.park(ctx, &part, nil)
+	part.at, part.tx, part.policy = st.at, st.tx, st.policy
+	return &part, nil
 }
 
-// queue is what waits of the rows that the step touches, oldest first.
-func (w *writer) queue(st *step) []schema.Transaction {
-	var queue []schema.Transaction
-	for _, row := range st.touched() {
-		if !w.unparked[row] {
-			queue = append(queue, w.stream.applier.disputed()[row]...)
+// dispute is what waits of some rows. Changes of one key into another tie the disputes of both together.
+type dispute struct {
+	number int
+	rows   []schema.RowID
+	queue  []schema.Transaction // oldest first, each with one change
+}
+
+// disputes has each under every row of it.
+type disputes map[schema.RowID]*dispute
+
+// add lets a change of these rows wait, behind all that waits of any of them.
+func (d disputes) add(rows []schema.RowID, tx schema.Transaction) {
+	joined := &dispute{number: len(d), rows: rows}
+	for _, row := range rows {
+		old := d[row]
+		if old == nil || old == joined {
+			d[row] = joined
+			continue
 		}
-		queue = append(queue, w.waiting[row]...)
+		joined.number = min(joined.number, old.number)
+		joined.rows, joined.queue = slices.Concat(joined.rows, old.rows), slices.Concat(joined.queue, old.queue)
+		for _, row := range old.rows {
+			d[row] = joined
+		}
 	}
+	joined.queue = append(joined.queue, tx)
+}
+
+// all are the disputes, oldest first.
+func (d disputes) all() []*dispute {
+	seen := map[*dispute]bool{}
+	for _, one := range d {
+		seen[one] = true
+	}
+	return slices.SortedFunc(maps.Keys(seen), func(a, b *dispute) int { return cmp.Compare(a.number, b.number) })
+}
+
+// queue is what waits of the rows that the step touches, and of rows that wait with them, oldest first.
+func (w *writer) queue(st *step) []schema.Transaction {
+	queue, _ := w.tied(st.touched())
 	return queue
 }
 
-// single is a step's change as a transaction of its own.
-func single(st *step) schema.Transaction {
+// tied are the changes that have to be written together with one of these rows, and all rows that they touch.
+func (w *writer) tied(rows []schema.RowID) (before []schema.Transaction, all []schema.RowID) {
+	var now []schema.Transaction
+	seen := map[*dispute]bool{}
+	all = slices.Clone(rows)
+	for i := 0; i < len(all); i++ { // all grows
+		if d := w.disputed[all[i]]; d != nil && !w.unparked[all[i]] && !seen[d] {
+			seen[d] = true
+			before, all = append(before, d.queue...), append(all, d.rows...)
+		}
+		if d := w.waiting[all[i]]; d != nil && !seen[d] {
+			seen[d] = true
+			now, all = append(now, d.queue...), append(all, d.rows...)
+		}
+	}
+	return append(before, now...), all
+}
+
+// single is a step's change as a transaction of its own, with its stamp as it counts here.
+func (w *writer) single(st *step) schema.Transaction {
 	tx := *st.tx
 	tx.Changes, tx.Part, tx.Last, tx.Source = []schema.Change{*st.change}, 0, true, ""
+	tx.Stamp = w.author(st.tx).stamp
 	return tx
 }
 
@@ -130,7 +218,7 @@ func produced(st *step) schema.RowID {
 func (w *writer) park(ctx context.Context, st *step, e *entry) error {
 	o := &w.stream.applier.options
 	row := produced(st)
-	tx := single(st)
+	tx := w.single(st)
 	reason := ""
 	if w.collision != nil {
 		reason = w.collision.Error()
@@ -143,10 +231,8 @@ func (w *writer) park(ctx context.Context, st *step, e *entry) error {
 	if _, err := w.one(ctx, &step{form: w.ses.defs().parkForm(), args: args, at: st.at}); err != nil {
 		return fmt.Errorf("park a change: %w", err)
 	}
-	if w.waiting == nil {
-		w.waiting = map[schema.RowID][]schema.Transaction{}
-	}
-	w.waiting[row] = append(w.waiting[row], tx)
+	_, rows := w.tied(st.touched())
+	w.waiting.add(rows, tx)
 	w.tally.Parked++
 	if o.Clocks == nil {
 		return nil
@@ -167,22 +253,33 @@ func (w *writer) park(ctx context.Context, st *step, e *entry) error {
 	return w.log(ctx, st, e)
 }
 
-// retryWaiting tries once more what was parked in this transaction: its other changes may have made room, as when two rows
-// exchange their unique values.
+// retryWaiting tries once more what was parked in this transaction: its other changes may have made room. What is left is then
+// tried as one, as when two rows exchange their unique values.
 func (w *writer) retryWaiting(ctx context.Context) error {
-	for row, queue := range w.waiting {
-		st, err := w.stepOf(ctx, &queue[len(queue)-1])
+	var last *step
+	var left []schema.Transaction
+	for _, d := range w.waiting.all() {
+		st, err := w.stepOf(ctx, &d.queue[len(d.queue)-1])
 		if err != nil {
 			return err
 		}
-		if st == nil || w.stream.applier.disputed()[row] != nil && !w.unparked[row] {
+		if st == nil {
 			continue
 		}
-		if _, err := w.writeWaiting(ctx, st, queue); err != nil {
+		queue, _ := w.tied(d.rows)
+		written, err := w.writeWaiting(ctx, st, queue)
+		if err != nil {
 			return err
 		}
+		if !written {
+			last, left = st, append(left, queue...)
+		}
 	}
-	return nil
+	if last == nil || len(w.waiting.all()) < 2 {
+		return nil
+	}
+	_, err := w.exchange(ctx, last, left)
+	return err
 }
 
 // stepOf makes a step of a transaction that has one change; nil when the table is not received any more.
@@ -199,57 +296,105 @@ func (w *writer) stepOf(ctx context.Context, tx *schema.Transaction) (*step, err
 	return st, p.identify(c, st)
 }
 
-// writeWaiting writes a row as it is behind all that waits of it. It reports false when another row still has the unique key.
+// writeWaiting writes rows as they are behind all that waits of them. It reports false when another row still has a unique key.
 func (w *writer) writeWaiting(ctx context.Context, st *step, queue []schema.Transaction) (bool, error) {
-	if w.standing == nil {
-		w.standing = map[schema.RowID]*standingRow{}
+	return w.writeComposed(ctx, st, queue, func(map[schema.RowID]schema.Row, []schema.RowID) (map[schema.RowID]*standingRow, error) {
+		return w.standing, nil
+	})
+}
+
+// exchange is writeWaiting for rows that have one another's unique values: they let go of them first, where they may be NULL.
+func (w *writer) exchange(ctx context.Context, st *step, queue []schema.Transaction) (bool, error) {
+	return w.writeComposed(ctx, st, queue, func(rows map[schema.RowID]schema.Row, order []schema.RowID) (map[schema.RowID]*standingRow, error) {
+		bare := map[schema.RowID]*standingRow{}
+		for _, id := range order {
+			s := *w.standing[id]
+			bare[id] = &s
+			if s.row == nil || rows[id] == nil {
+				continue
+			}
+			let := withoutUnique(s.table, s.row)
+			if err := w.become(ctx, st, &s, let); err != nil {
+				return nil, err
+			}
+			bare[id] = &standingRow{table: s.table, key: s.key, row: let}
+		}
+		return bare, nil
+	})
+}
+
+// withoutUnique is a row with NULL in all columns of unique keys that may be so, but for those of its own key.
+func withoutUnique(t *catalog.Table, r schema.Row) schema.Row {
+	r = slices.Clone(r)
+	for _, columns := range t.Unique {
+		for _, i := range columns {
+			if c := &t.Columns[i]; c.Nullable && !c.Generated && !slices.Contains(t.Key, i) {
+				r[i] = schema.NullValue()
+			}
+		}
 	}
+	return r
+}
+
+// writeComposed writes rows as they are behind a queue of changes; first makes them ready for that, and says how they stand then.
+func (w *writer) writeComposed(ctx context.Context, st *step, queue []schema.Transaction,
+	first func(map[schema.RowID]schema.Row, []schema.RowID) (map[schema.RowID]*standingRow, error),
+) (bool, error) {
 	rows, order, err := w.compose(ctx, queue)
 	if err != nil {
 		return false, err
 	}
-	entries, err := w.overrule(ctx, queue, rows)
-	if err != nil {
-		return false, err
-	}
-	written, err := w.guarded(ctx, func() error {
-		for _, row := range order {
-			if err := w.become(ctx, st, w.standing[row], rows[row]); err != nil {
-				return err
-			}
+	write := func() error {
+		vanishFirst(order, rows)
+		stand, err := first(rows, order)
+		for i := 0; i < len(order) && err == nil; i++ {
+			err = w.become(ctx, st, stand[order[i]], rows[order[i]])
 		}
-		return nil
-	})
+		return err
+	}
+	written, err := w.guarded(ctx, write)
 	if err != nil || !written {
 		return false, err
 	}
-	was := w.standing[order[0]].row
+	entries, decided, err := w.overrule(ctx, queue, rows)
+	if err == nil && len(entries) > 0 { // once more, as it was decided
+		w.ses.restore()
+		written, err = w.guarded(ctx, write)
+	}
+	if err != nil || !written {
+		return false, err
+	}
+	if err := w.unpark(ctx, st, order, queue); err != nil {
+		return false, err
+	}
+	was := map[schema.RowID]schema.Row{}
 	for _, row := range order {
-		if err := w.unpark(ctx, st, row); err != nil {
-			return false, err
-		}
-		w.standing[row].row = rows[row]
+		was[row], w.standing[row].row = w.standing[row].row, rows[row]
 	}
 	for i := range entries {
 		if err := w.log(ctx, st, &entries[i]); err != nil {
 			return false, err
 		}
 	}
-	return true, w.told(ctx, st, order, was)
+	return true, w.told(ctx, st, order, was, decided)
 }
 
 // overrule decides, at the head, where a row was touched by others while changes of it waited. It puts what was decided in
 // the place of what they would have made of the row.
-func (w *writer) overrule(ctx context.Context, queue []schema.Transaction, rows map[schema.RowID]schema.Row) ([]entry, error) {
+func (w *writer) overrule(ctx context.Context, queue []schema.Transaction, rows map[schema.RowID]schema.Row) ([]entry, map[schema.RowID]version, error) {
 	if w.stream.applier.options.Clocks == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
+	if err := w.barrier(ctx); err != nil { // for the rows just locked
+		return nil, nil, err
+	}
+	decided := map[schema.RowID]version{}
 	looked := map[schema.RowID]bool{}
 	var entries []entry
 	for i := range queue {
 		st, err := w.stepOf(ctx, &queue[i])
 		if err != nil || st == nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for _, row := range st.touched() {
 			if looked[row] {
@@ -259,27 +404,49 @@ func (w *writer) overrule(ctx context.Context, queue []schema.Transaction, rows 
 			local := w.standing[row].row
 			seq, by, err := w.against(st, row)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			if seq <= w.seen(st.tx) && (local == nil || st.change.Op != schema.Insert) {
 				continue
 			}
 			c := contest{policy: st.policy, table: st.plan.target.Table, op: st.change.Op, local: local, localBy: by, remote: rows[row], by: w.author(&queue[len(queue)-1])}
-			if st.change.Before != nil {
-				c.before = st.plan.imageIfFits(st.change.Before)
-			}
+			c.before = w.baseOf(st, local)
 			d, err := c.decide()
 			if err != nil {
-				return nil, w.undecided(st, err)
+				return nil, nil, w.undecided(st, err)
 			}
-			rows[row] = d.result
+			rows[row], decided[row] = d.result, d.by
 			entries = append(entries, w.entry(st, c, d))
 		}
 	}
-	return entries, nil
+	return entries, decided, nil
 }
 
-// compose is how the rows shall be that a queue of changes touches; those that go away first.
+// baseOf is the image before the first change that waited; but for counters, which have been added already, the row here.
+func (w *writer) baseOf(st *step, local schema.Row) schema.Row {
+	if st.change.Before == nil {
+		return nil
+	}
+	before := st.plan.imageIfFits(st.change.Before)
+	for i := range st.plan.target.Columns {
+		if st.policy.Kind == schema.Add && local != nil && slices.Contains(st.policy.Add, st.plan.target.Columns[i].Name) {
+			before[i] = local[i]
+		}
+	}
+	return before
+}
+
+// vanishFirst puts the rows that go away before the others, which may need their unique values.
+func vanishFirst(order []schema.RowID, rows map[schema.RowID]schema.Row) {
+	slices.SortStableFunc(order, func(a, b schema.RowID) int {
+		if (rows[a] == nil) == (rows[b] == nil) {
+			return 0
+		}
+		return map[bool]int{true: -1, false: 1}[rows[a] == nil]
+	})
+}
+
+// compose is how the rows shall be that a queue of changes touches.
 func (w *writer) compose(ctx context.Context, queue []schema.Transaction) (rows map[schema.RowID]schema.Row, order []schema.RowID, err error) {
 	rows = map[schema.RowID]schema.Row{}
 	for i := range queue {
@@ -302,77 +469,110 @@ func (w *writer) compose(ctx context.Context, queue []schema.Transaction) (rows 
 			rows[st.rows[0]] = nil
 			continue
 		}
-		image, err := st.plan.image(st.change.After)
+		image, err := w.onTop(st, after)
 		if err != nil {
 			return nil, nil, locate(err, st.change, st.at)
-		}
-		for k := range image {
-			if image[k].IsUnchanged() && after != nil {
-				image[k] = after[k]
-			}
 		}
 		if st.two {
 			rows[st.rows[0]] = nil
 		}
 		rows[produced(st)] = image
 	}
-	slices.SortStableFunc(order, func(a, b schema.RowID) int {
-		if (rows[a] == nil) == (rows[b] == nil) {
-			return 0
-		}
-		return map[bool]int{true: -1, false: 1}[rows[a] == nil]
-	})
 	return rows, order, nil
 }
 
-// unpark removes what waited of a row.
-func (w *writer) unpark(ctx context.Context, st *step, row schema.RowID) error {
-	if w.stream.applier.disputed()[row] == nil && w.waiting[row] == nil {
-		return nil
+// onTop is a row as a change leaves it: what its log left out stays, and counters get what it added.
+func (w *writer) onTop(st *step, base schema.Row) (schema.Row, error) {
+	image, err := st.plan.image(st.change.After)
+	if err != nil || base == nil {
+		return image, err
 	}
-	d, office := w.ses.defs(), schema.Of(string(w.stream.applier.options.Office))
-	if _, err := w.one(ctx, &step{form: d.unparkForm(), args: []schema.Value{office, schema.Of(hex.EncodeToString(row[:]))}, at: st.at}); err != nil {
-		return fmt.Errorf("take a change out of the parked ones: %w", err)
+	c := contest{policy: st.policy, table: st.plan.target.Table, local: base, remote: image}
+	if st.change.Before != nil {
+		c.before = st.plan.imageIfFits(st.change.Before)
 	}
-	delete(w.waiting, row)
+	sums := st.policy.Kind == schema.Add && st.change.Op == schema.Update && hasOld(st.change, st.policy)
+	row := slices.Clone(image)
+	for k := range image {
+		if image[k].IsUnchanged() {
+			row[k] = base[k]
+			continue
+		}
+		sum, is, err := c.sum(k, sums && slices.Contains(st.policy.Add, c.table.Columns[k].Name))
+		if err != nil {
+			return nil, err
+		}
+		if is {
+			row[k] = sum
+		}
+	}
+	return row, nil
+}
+
+// unpark removes what waited of rows.
+func (w *writer) unpark(ctx context.Context, st *step, rows []schema.RowID, queue []schema.Transaction) error {
+	d, o := w.ses.defs(), &w.stream.applier.options
 	if w.unparked == nil {
 		w.unparked = map[schema.RowID]bool{}
 	}
-	w.unparked[row] = true
-	if w.stream.applier.options.Clocks == nil {
+	waited := false
+	for _, row := range rows {
+		if w.disputed[row] == nil && w.waiting[row] == nil {
+			continue
+		}
+		waited = true
+		if _, err := w.one(ctx, &step{form: d.unparkForm(), args: []schema.Value{schema.Of(string(o.Office)), schema.Of(hex.EncodeToString(row[:]))}, at: st.at}); err != nil {
+			return fmt.Errorf("take a change out of the parked ones: %w", err)
+		}
+		delete(w.waiting, row)
+		w.unparked[row] = true
+	}
+	if !waited || o.Clocks == nil {
 		return nil
 	}
-	args := []schema.Value{
-		schema.Of(stateResolved), schema.Of(strconv.FormatInt(w.stream.applier.options.Now().UnixMicro(), 10)), office,
-		schema.Of(st.plan.target.String()), schema.Of(st.change.KeyString()), schema.Of(stateParked),
-	}
-	if _, err := w.one(ctx, &step{form: d.resolvedForm(), args: args, at: st.at}); err != nil {
-		return fmt.Errorf("mark an entry of the conflict log as resolved: %w", err)
+	var done []string
+	for i := range queue {
+		key := queue[i].Changes[0].KeyString()
+		if slices.Contains(done, key) {
+			continue
+		}
+		done = append(done, key)
+		args := []schema.Value{
+			schema.Of(stateResolved), schema.Of(strconv.FormatInt(o.Now().UnixMicro(), 10)), schema.Of(string(o.Office)),
+			schema.Of(st.plan.target.TableName.String()), schema.Of(key), schema.Of(stateParked),
+		}
+		if _, err := w.one(ctx, &step{form: d.resolvedForm(), args: args, at: st.at}); err != nil {
+			return fmt.Errorf("mark an entry of the conflict log as resolved: %w", err)
+		}
 	}
 	return nil
 }
 
-// told lets every office have rows that had waited, as they stand: their origins, too, which may each have another.
-func (w *writer) told(ctx context.Context, st *step, rows []schema.RowID, was schema.Row) error {
+// told lets every office have rows that had waited, as they stand: their origins, too, which may each have another. What stood
+// there before is kept: applications may have changed it since the change was parked.
+func (w *writer) told(ctx context.Context, st *step, rows []schema.RowID, was map[schema.RowID]schema.Row, decided map[schema.RowID]version) error {
 	if w.stream.applier.options.Clocks == nil {
 		return nil
 	}
-	first := w.standing[rows[0]]
-	c, err := w.contest(st, was, version{})
-	if err != nil {
-		return err
-	}
-	by := version{origin: st.tx.Origin, stamp: c.by.stamp.Max(st.tx.Stamp)}
-	e := w.entry(st, c, decision{winner: remoteWins, result: first.row, by: by})
-	e.kind, e.state = "unique", stateAgain
 	for _, row := range rows {
 		s := w.standing[row]
-		e.rows = append(e.rows, standing{table: s.table.Table, key: s.key, row: s.row, by: by})
+		by, ok := decided[row]
+		if !ok {
+			by = w.author(st.tx)
+		}
+		e := w.entry(st, contest{policy: st.policy, table: s.table.Table, op: st.change.Op, local: was[row], remote: s.row, by: by},
+			decision{winner: remoteWins, result: s.row, by: by})
+		e.kind, e.state = "unique", stateAgain
+		e.change = &schema.Change{Table: s.table.Table, Op: schema.Delete, Before: s.key}
+		e.rows = []standing{{table: s.table.Table, key: s.key, row: s.row, by: by}}
+		if err := w.log(ctx, st, &e); err != nil {
+			return err
+		}
 		if w.decided != nil {
 			w.decided[row] = by
 		}
 	}
-	return w.log(ctx, st, &e)
+	return nil
 }
 
 // ownForms are the statements on tables of ours, made when first needed.
@@ -480,43 +680,61 @@ func (f *form) where(engine schema.Engine, columns ...string) {
 	}
 }
 
-// disputed are the changes that wait, by row. Not to be changed.
-func (a *Applier) disputed() map[schema.RowID][]schema.Transaction {
+// disputed is what waits, by row. Not to be changed.
+func (a *Applier) disputed() disputes {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.parked
 }
 
 // disputes reports whether a step touches a row of which something waits.
-func (a *Applier) disputes(st *step) bool {
-	parked := a.disputed()
-	return len(parked) > 0 && slices.ContainsFunc(st.touched(), func(row schema.RowID) bool { return parked[row] != nil })
+func (w *writer) disputes(st *step) bool {
+	if st.change.Op == schema.Truncate {
+		return len(w.disputed) > 0 || len(w.waiting) > 0
+	}
+	return slices.ContainsFunc(st.touched(), func(row schema.RowID) bool { return w.disputed[row] != nil || w.waiting[row] != nil })
 }
 
 // recall reads what waits in the database. A change that this program cannot read stops everything: nothing is guessed.
 func (a *Applier) recall(ctx context.Context, ses session) error {
-	a.mu.Lock()
-	known := a.parked != nil
-	a.mu.Unlock()
-	if known {
+	if a.disputed() != nil {
 		return nil
 	}
 	bodies, err := ses.parked(ctx, a.options.Office)
 	if err != nil {
 		return fmt.Errorf("read the parked changes: %w", err)
 	}
-	parked := map[schema.RowID][]schema.Transaction{}
+	parked := disputes{}
 	for _, b := range bodies {
 		batch, err := schema.DecodeBatch(b.body, 0)
 		if err != nil || len(batch.Transactions) != 1 || len(batch.Transactions[0].Changes) != 1 {
 			return &schema.BrokenError{What: "a row of " + schema.OwnSchema + "." + schema.ParkedTable + " cannot be read", Cause: err, Remedy: "upgrade cdc-sidecar"}
 		}
-		parked[b.row] = append(parked[b.row], batch.Transactions[0])
+		tx := batch.Transactions[0]
+		rows, err := rowsOf(ctx, ses, &tx.Changes[0])
+		if err != nil {
+			return fmt.Errorf("read the parked changes: %w", err)
+		}
+		parked.add(append(rows, b.row), tx)
 	}
 	a.mu.Lock()
 	a.parked = parked
 	a.mu.Unlock()
 	return nil
+}
+
+// rowsOf are the rows of the table here that a change touches; none when there is no such table any more.
+func rowsOf(ctx context.Context, ses session, c *schema.Change) ([]schema.RowID, error) {
+	p, err := ses.defs().plan(ctx, c.Table)
+	st := step{change: c, plan: p}
+	if err == nil {
+		err = p.identify(c, &st)
+	}
+	var rejected *schema.RejectedError
+	if errors.As(err, &rejected) {
+		return nil, nil
+	}
+	return slices.Clone(st.touched()), err
 }
 
 // parkedBody is a parked change as the database has it.

@@ -83,8 +83,8 @@ func (a *Applier) Waiting() (int, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := 0
-	for _, queue := range a.parked {
-		n += len(queue)
+	for _, d := range a.parked.all() {
+		n += len(d.queue)
 	}
 	return n, a.parked != nil
 }

@@ -2,7 +2,6 @@ package apply
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -90,7 +89,7 @@ func (a *Applier) aside(ctx context.Context, sender schema.Office, f func(w *wri
 	w.start(s, ses, false)
 	w.standing = map[schema.RowID]*standingRow{}
 	if a.options.Role == schema.Branch {
-		_, err = w.one(ctx, &step{form: ses.defs().touchForm(), args: []schema.Value{schema.Of(string(a.options.Office)), schema.Of(string(sender))}})
+		err = w.touch(ctx)
 	}
 	if err == nil {
 		err = f(w)
@@ -107,6 +106,16 @@ func (a *Applier) aside(ctx context.Context, sender schema.Office, f func(w *wri
 	return nil
 }
 
+// touch begins a transaction at a branch that is no application's.
+func (w *writer) touch(ctx context.Context) error {
+	office, sender := w.stream.applier.options.Office, w.stream.sender
+	n, err := w.one(ctx, &step{form: w.ses.defs().touchForm(), args: []schema.Value{schema.Of(string(office)), schema.Of(string(sender))}})
+	if err == nil && n == 0 {
+		err = fmt.Errorf("no progress of %s is recorded here", sender)
+	}
+	return err
+}
+
 // tellAgain publishes rows as they stand.
 func (w *writer) tellAgain(ctx context.Context, changes []schema.Change) error {
 	type told struct {
@@ -117,8 +126,11 @@ func (w *writer) tellAgain(ctx context.Context, changes []schema.Change) error {
 	for i := range changes {
 		tx := schema.Transaction{Origin: changes[i].Decided.Origin, Stamp: changes[i].Decided.Stamp, Changes: changes[i : i+1]}
 		st, err := w.stepOf(ctx, &tx)
-		if err != nil || st == nil {
+		if err != nil {
 			return err
+		}
+		if st == nil {
+			continue
 		}
 		s, err := w.now(ctx, st, st.rows[0], st.keys[0])
 		if err != nil {
@@ -130,21 +142,23 @@ func (w *writer) tellAgain(ctx context.Context, changes []schema.Change) error {
 		return err
 	}
 	for _, r := range rows {
-		_, by, err := w.against(r.st, r.st.rows[0])
-		if err != nil {
-			return err
-		}
-		if err := w.tell(ctx, r.st, r.s, by); err != nil {
+		if err := w.tell(ctx, r.st, r.st.rows[0], r.s); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// tell publishes one row as it stands.
-func (w *writer) tell(ctx context.Context, st *step, s *standingRow, by version) error {
+// tell publishes one row as it stands, as that of whoever touched it last.
+func (w *writer) tell(ctx context.Context, st *step, row schema.RowID, s *standingRow) error {
+	var by version
+	var err error
+	if _, by.origin, by.stamp, err = w.stream.applier.options.Clocks.Against(s.table.TableName, row, ""); err != nil {
+		return err
+	}
 	e := w.entry(st, contest{policy: st.policy, table: s.table.Table, op: st.change.Op, local: s.row, localBy: by}, decision{winner: localWins, result: s.row, by: by})
 	e.kind, e.state = "again", stateAgain
+	e.change = &schema.Change{Table: s.table.Table, Op: schema.Delete, Before: s.key}
 	e.rows = []standing{{table: s.table.Table, key: s.key, row: s.row, by: by}}
 	return w.log(ctx, st, &e)
 }
@@ -164,13 +178,13 @@ func (a *Applier) retryParked(ctx context.Context, sender schema.Office) error {
 		a.release(ses)
 		rows = a.disputed()
 	}
-	for _, queue := range rows {
+	for _, d := range rows.all() {
 		err := a.aside(ctx, sender, func(w *writer) error {
-			st, err := w.stepOf(ctx, &queue[len(queue)-1])
+			st, err := w.stepOf(ctx, &d.queue[len(d.queue)-1])
 			if err != nil || st == nil {
 				return err
 			}
-			written, err := w.writeWaiting(ctx, st, queue)
+			written, err := w.writeWaiting(ctx, st, d.queue)
 			if err == nil && !written {
 				err = errStillWaits
 			}
@@ -194,10 +208,12 @@ func (a *Applier) Resolve(ctx context.Context, id int64, take string) error {
 		switch {
 		case err != nil:
 			return err
-		case e == nil:
+		case e == nil, e.state == stateAgain:
 			return fmt.Errorf("the conflict log has no entry %d", id)
 		case e.taken != "":
 			return fmt.Errorf("entry %d was resolved already: %s was taken", id, e.taken)
+		case e.state == stateResolved:
+			return fmt.Errorf("entry %d was resolved already: its change was applied, or dropped", id)
 		case take != string(localWins) && take != string(remoteWins):
 			return fmt.Errorf("take %q: want local or remote", take)
 		}
@@ -249,42 +265,61 @@ func (w *writer) resolve(ctx context.Context, e *loggedEntry, take string) error
 	}
 	id := t.RowID(key)
 	st := &step{change: &schema.Change{Table: t.Table, Op: schema.Delete, Before: key}, plan: p, rows: [2]schema.RowID{id}}
-	if old := images[1]; take == string(remoteWins) && old != nil && t.RowID(old) != id { // it moved to another key
-		from, err := w.now(ctx, st, t.RowID(old), old)
-		if err != nil {
-			return err
-		}
-		if err := w.become(ctx, st, from, nil); err != nil {
-			return err
-		}
+	if err := w.leave(ctx, st, id, images, take); err != nil {
+		return err
 	}
 	s, err := w.now(ctx, st, id, key)
 	if err != nil {
 		return err
 	}
 	for i := range row {
-		if row[i].IsUnchanged() && s.row != nil {
+		switch old := images[1]; {
+		case !row[i].IsUnchanged():
+		case s.row != nil:
 			row[i] = s.row[i]
+		case old != nil:
+			row[i] = old[i]
 		}
 	}
+	if row != nil && !row.Complete(t.Table) {
+		return errors.New("the image does not hold all columns, and there is no row here that does")
+	}
 	return w.become(ctx, st, s, row)
+}
+
+// leave lets go of the other key of a row that moved: of the old one when the move is taken; of the new one when it is not, if what
+// stands there is what had moved. images are the chosen one, that before, and the other.
+func (w *writer) leave(ctx context.Context, st *step, id schema.RowID, images []schema.Row, take string) error {
+	t, other := st.plan.target, images[2]
+	if take == string(remoteWins) {
+		other = images[1]
+	}
+	if other == nil || t.RowID(other) == id {
+		return nil
+	}
+	s, err := w.now(ctx, st, t.RowID(other), other)
+	if err != nil || s.row == nil || take != string(remoteWins) && !sameRow(t.Table, s.row, other) {
+		return err
+	}
+	return w.become(ctx, st, s, nil)
 }
 
 // resolveParked decides on a change that waits: local drops it, and every office gets the row as it stands here; remote
 // tries it once more.
 func (w *writer) resolveParked(ctx context.Context, e *loggedEntry, take string) error {
-	for row, queue := range w.stream.applier.disputed() {
-		st, err := w.stepOf(ctx, &queue[len(queue)-1])
+	for _, d := range w.disputed.all() {
+		st, err := w.stepOf(ctx, &d.queue[len(d.queue)-1])
 		if err != nil {
 			return err
 		}
-		if st == nil || st.plan.target.String() != e.table || st.change.KeyString() != e.key {
+		tells := func(tx schema.Transaction) bool { return tx.Changes[0].KeyString() == e.key }
+		if st == nil || st.plan.target.String() != e.table || !slices.ContainsFunc(d.queue, tells) {
 			continue
 		}
 		if take == string(localWins) {
-			return w.drop(ctx, st, row, queue)
+			return w.drop(ctx, st, d)
 		}
-		written, err := w.writeWaiting(ctx, st, queue)
+		written, err := w.writeWaiting(ctx, st, d.queue)
 		if err == nil && !written {
 			err = fmt.Errorf("%w: change or delete that row, and this one enters by itself (%w)", errStillWaits, w.collision)
 		}
@@ -293,14 +328,12 @@ func (w *writer) resolveParked(ctx context.Context, e *loggedEntry, take string)
 	return errors.New("nothing of it waits any more")
 }
 
-// drop takes what waits of a row away.
-func (w *writer) drop(ctx context.Context, st *step, row schema.RowID, queue []schema.Transaction) error {
-	office := schema.Of(string(w.stream.applier.options.Office))
-	if _, err := w.one(ctx, &step{form: w.ses.defs().unparkForm(), args: []schema.Value{office, schema.Of(hex.EncodeToString(row[:]))}}); err != nil {
+// drop takes what waits of a dispute away.
+func (w *writer) drop(ctx context.Context, st *step, d *dispute) error {
+	if err := w.unpark(ctx, st, d.rows, d.queue); err != nil {
 		return err
 	}
-	w.unparked = map[schema.RowID]bool{row: true}
-	_, order, err := w.compose(ctx, queue) // reads the rows; they stay as they are
+	_, order, err := w.compose(ctx, d.queue) // reads the rows; they stay as they are
 	if err != nil {
 		return err
 	}
@@ -308,11 +341,7 @@ func (w *writer) drop(ctx context.Context, st *step, row schema.RowID, queue []s
 		return err
 	}
 	for _, id := range order {
-		_, by, err := w.against(st, id)
-		if err != nil {
-			return err
-		}
-		if err := w.tell(ctx, st, w.standing[id], by); err != nil {
+		if err := w.tell(ctx, st, id, w.standing[id]); err != nil {
 			return err
 		}
 	}

@@ -25,9 +25,10 @@ type writer struct {
 	arrival   schema.Stamp                     // the last that was given to one from too far ahead
 	decided   map[schema.RowID]version
 	conflicts []Conflict
-	waiting   map[schema.RowID][]schema.Transaction // parked in it
-	unparked  map[schema.RowID]bool                 // what had been parked before was written in it
-	collision error                                 // the last
+	disputed  disputes              // parked before
+	waiting   disputes              // parked in it
+	unparked  map[schema.RowID]bool // what had been parked before was written in it
+	collision error                 // the last
 	known     uint64
 	standing  map[schema.RowID]*standingRow // of the call
 
@@ -41,7 +42,8 @@ type writer struct {
 func (w *writer) start(s *stream, ses session, parts bool) {
 	w.stream, w.ses, w.parts, w.tally, w.last = s, ses, parts, Stats{}, nil
 	w.sequences.log = s.applier.options.Log
-	w.stamps, w.decided, w.conflicts, w.waiting, w.unparked = nil, nil, nil, nil, nil
+	w.stamps, w.decided, w.conflicts, w.unparked, w.collision, w.known = nil, nil, nil, nil, nil, 0
+	w.disputed, w.waiting = s.applier.disputed(), disputes{}
 	if s.applier.options.Clocks != nil {
 		w.stamps, w.decided = map[schema.Position]schema.Stamp{}, map[schema.RowID]version{}
 	}
@@ -90,6 +92,7 @@ func (w *writer) together(ctx context.Context) (surprise bool, err error) {
 
 // apart writes one step after the other.
 func (w *writer) apart(ctx context.Context) (err error) {
+	w.standing = map[schema.RowID]*standingRow{} // of this call: between two calls applications may write
 	if slices.ContainsFunc(w.steps, func(st step) bool { return st.contested }) {
 		err = w.arbitrate(ctx)
 	} else {
@@ -222,10 +225,10 @@ func (w *writer) planChange(p *plan, c *schema.Change, tx *schema.Transaction) e
 func (w *writer) follow(p *plan, c *schema.Change, st *step) (held bool, err error) {
 	o := &w.stream.applier.options
 	st.contested = w.stream.applier.contests(p.source.TableName, st.tx.Origin)
-	if !st.contested && o.Hold == nil && len(w.stream.applier.disputed()) == 0 {
+	if !st.contested && o.Hold == nil && len(w.disputed) == 0 && len(w.waiting) == 0 {
 		return false, nil
 	}
-	if o.Hold != nil && !p.sameKey { // compared by the key of the head's table, which this one is not keyed by
+	if !st.contested && !p.sameKey { // rows are told apart by the key of the head's table, which this one is not keyed by
 		return false, nil
 	}
 	if err := p.identify(c, st); err != nil {
@@ -237,7 +240,7 @@ func (w *writer) follow(p *plan, c *schema.Change, st *step) (held bool, err err
 			return false, &schema.RejectedError{Table: p.source.TableName, Cause: errNoOldValues, Remedy: p.oldValues(st.tx.Origin)}
 		}
 	}
-	st.alone = st.contested && c.Op == schema.Truncate || w.stream.applier.disputes(st)
+	st.alone = st.contested && c.Op == schema.Truncate || w.disputes(st)
 	if o.Hold == nil {
 		return false, nil
 	}
@@ -357,6 +360,8 @@ func (w *writer) careful(ctx context.Context, st *step) error {
 	switch {
 	case err != nil:
 		return w.explain(err, st)
+	case n > 0 && w.came(st, 0):
+		return vanished(st)
 	case n > 0 || st.form.op == schema.Truncate:
 		return nil
 	case st.form.op == opProgress:
@@ -381,8 +386,19 @@ func (w *writer) careful(ctx context.Context, st *step) error {
 	if err != nil {
 		return locate(err, st.change, st.at)
 	}
-	insert.at = st.at
+	insert.at, insert.tx, insert.rows, insert.two, insert.contested = st.at, st.tx, st.rows, st.two, st.contested
 	return w.insert(ctx, &insert)
+}
+
+// came reports whether a row that was not there when it was looked for, before the barrier, is there now: somebody made it whom
+// the clocks do not know.
+func (w *writer) came(st *step, n int) bool {
+	s := w.standing[st.rows[n]]
+	return st.contested && s != nil && s.row == nil
+}
+
+func vanished(st *step) error {
+	return fmt.Errorf("apply %s to table %s at %s: %w", st.change.Op, st.change.Table.TableName, st.at, errVanished)
 }
 
 // insert inserts a row; one that exists is given all columns of the change.
@@ -393,6 +409,8 @@ func (w *writer) insert(ctx context.Context, st *step) error {
 		return nil
 	case inserting != nil && w.ses.judge(inserting).fault != duplicate:
 		return w.explain(inserting, st)
+	case (inserting == nil || w.ses.judge(inserting).primary) && w.came(st, max(len(st.touched())-1, 0)):
+		return vanished(st)
 	}
 	update, _, err := st.plan.bind(schema.Update, st.change, st.change.After, nil)
 	if err != nil {
@@ -411,7 +429,7 @@ func (w *writer) insert(ctx context.Context, st *step) error {
 	case inserting != nil:
 		return w.explain(inserting, st) // not the key: another unique one
 	default:
-		return fmt.Errorf("apply %s to table %s at %s: %w", st.change.Op, st.change.Table.TableName, st.at, errVanished)
+		return vanished(st)
 	}
 }
 
