@@ -34,25 +34,36 @@ func (x *Index) Take(own schema.Office, role schema.Role, txs []schema.Transacti
 }
 
 func (x *Index) take(own schema.Office, role schema.Role, tx *schema.Transaction, stale []schema.Change) ([]schema.Change, error) {
-	var err error
+	var missed map[*schema.Decision]Touch
 	if role == schema.Head {
 		// Before the transaction's own touches: these are not what the decision has missed.
-		if stale, err = x.overtaken(stale, tx); err != nil {
+		var err error
+		if missed, err = x.overtaken(tx); err != nil {
 			return nil, err
 		}
 	}
 	for i := range tx.Changes {
-		if err := x.takeChange(own, tx, &tx.Changes[i]); err != nil {
+		c := &tx.Changes[i]
+		last, late := missed[c.Decided]
+		if late {
+			stale = append(stale, *c)
+		}
+		if err := x.takeChange(own, tx, c, last); err != nil {
 			return nil, err
 		}
 	}
 	return stale, nil
 }
 
-func (x *Index) takeChange(own schema.Office, tx *schema.Transaction, c *schema.Change) error {
+// takeChange touches what a change touches. A decision that missed the row's last touch leaves the row that touch's version:
+// so it stands.
+func (x *Index) takeChange(own schema.Office, tx *schema.Transaction, c *schema.Change, missed Touch) error {
 	t, plain := Touch{Seq: tx.Pos.Seq, Stamp: tx.Stamp, Origin: tx.Origin}, tx.Origin != own
 	if c.Decided != nil {
 		t.Stamp, t.Origin, plain = c.Decided.Stamp, c.Decided.Origin, false
+	}
+	if missed.Seq != 0 {
+		t.Stamp, t.Origin = missed.Stamp, missed.Origin
 	}
 	first, second, two := c.Rows()
 	if err := x.touch(first, t, plain, c.Op == schema.Delete || two); err != nil {
@@ -67,11 +78,12 @@ func (x *Index) takeChange(own schema.Office, tx *schema.Transaction, c *schema.
 	return nil
 }
 
-// overtaken appends the stale decisions of tx: those that say that a row is absent which stood behind its last touch, and which
+// overtaken finds the stale decisions of tx: those that say that a row is absent which stood behind its last touch, and which
 // tx itself did not delete. What the decision knew of the log does not tell: Postgres lets a commit be seen later than it
 // logs it, so a row may have been read as absent that the log already had. Where the last touch may be forgotten, what came
-// behind the decision's knowledge may be, too: then it counts as overtaken, for to look again does no harm.
-func (x *Index) overtaken(stale []schema.Change, tx *schema.Transaction) ([]schema.Change, error) {
+// behind the decision's knowledge may be, too: then it counts as overtaken, for to look again does no harm, and the touch is zero.
+func (x *Index) overtaken(tx *schema.Transaction) (map[*schema.Decision]Touch, error) {
+	missed := map[*schema.Decision]Touch{}
 	for i := range tx.Changes {
 		c := &tx.Changes[i]
 		if c.Decided == nil || c.Op != schema.Delete {
@@ -90,13 +102,13 @@ func (x *Index) overtaken(stale []schema.Change, tx *schema.Transaction) ([]sche
 		case clock.Last.Seq == tx.Pos.Seq: // an earlier part wrote the row, and so held its key
 		case clock.Last.Seq <= released && truncate.Last.Seq <= released:
 			if released > c.Decided.Known {
-				stale = append(stale, *c)
+				missed[c.Decided] = Touch{}
 			}
 		case !clock.Gone && clock.Last.Seq > max(released, truncate.Last.Seq) && !deletes(tx.Changes[:i], row):
-			stale = append(stale, *c)
+			missed[c.Decided] = clock.Last
 		}
 	}
-	return stale, nil
+	return missed, nil
 }
 
 // deletes reports whether changes, undecided, take a row away.

@@ -51,20 +51,22 @@ func drawChange(t *rapid.T, own schema.Office, tx *schema.Transaction) (c schema
 
 // stale reports whether a decision that a row is absent contradicts its last touch; mine are those of the same transaction.
 func (m *model) stale(c *schema.Change, row schema.RowID, mine []modelTouch) bool {
-	last := func(of schema.RowID) (last modelTouch) {
-		for _, t := range m.touches {
-			if t.row == of {
-				last = t
-			}
-		}
-		return last
-	}
-	touch, truncate := last(row), last(c.Table.TableID())
+	touch, truncate := m.last(row), m.last(c.Table.TableID())
 	if max(touch.Seq, truncate.Seq) <= m.released {
 		return m.released > c.Decided.Known
 	}
 	deleted := slices.ContainsFunc(mine, func(t modelTouch) bool { return t.row == row && t.gone && !t.decided })
 	return !touch.gone && !deleted && touch.Seq > max(truncate.Seq, m.released)
+}
+
+// last is a row's last touch before the transaction at hand.
+func (m *model) last(row schema.RowID) (last modelTouch) {
+	for _, t := range m.touches {
+		if t.row == row {
+			last = t
+		}
+	}
+	return last
 }
 
 // drawTransaction draws one, and takes it into the model. It tells the decisions that must be stale.
@@ -78,6 +80,9 @@ func (m *model) drawTransaction(t *rapid.T, own schema.Office, role schema.Role,
 		c, touches, absent := drawChange(t, own, &tx)
 		if absent != (schema.RowID{}) && m.stale(&c, absent, all) {
 			stale = append(stale, c)
+			if last := m.last(absent); last.Seq > max(m.released, m.last(c.Table.TableID()).Seq) {
+				touches[0].Stamp, touches[0].Origin = last.Stamp, last.Origin
+			}
 		}
 		tx.Changes, all = append(tx.Changes, c), append(all, touches...)
 	}
