@@ -300,7 +300,7 @@ func (o *Office) forget(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, table := range []string{schema.JournalTable, schema.ProgressTable, schema.OfficesTable} {
+	for _, table := range schema.OwnTables {
 		_, err := db.ExecContext(ctx, "DELETE FROM "+schema.OwnSchema+"."+table+" WHERE office = ?", o.Name)
 		var missing *mysql.MySQLError
 		if err != nil && (!errors.As(err, &missing) || missing.Number != 1049 && missing.Number != 1146) { // no such database, no such table
