@@ -185,7 +185,7 @@ func (s *sidecar) session(ctx context.Context, up func()) error {
 		}
 	})
 	g.Go(func() error { return capture.Run(ctx, src, s.clocks.Sink(s.journal.Append), &s.state.capture) })
-	g.Go(func() error { return s.clocks.CatchUp(ctx) })
+	g.Go(func() error { return s.catchUp(ctx) })
 	g.Go(func() error { return s.keepLog(ctx) })
 	g.Go(func() error { return s.keeper.keep(ctx, admin.ReceiveCorridor, s.receive) })
 	g.Go(func() error { return s.examine(ctx) })
@@ -193,6 +193,25 @@ func (s *sidecar) session(ctx context.Context, up func()) error {
 	s.state.readied(true)
 	defer s.state.readied(false)
 	return g.Wait()
+}
+
+// largeJournal is a journal whose reading takes long enough to be spoken of: some seconds.
+const largeJournal = 256 << 20
+
+// catchUp reads the row clocks from the journal. Nothing is applied before; capture goes on meanwhile.
+func (s *sidecar) catchUp(ctx context.Context) error {
+	began := time.Now()
+	large := s.journal.State().Bytes > largeJournal
+	if large {
+		s.log.Info("the retained journal is read for its row clocks; nothing is applied until that is done", "bytes", s.journal.State().Bytes)
+	}
+	if err := s.clocks.CatchUp(ctx); err != nil {
+		return err
+	}
+	if large {
+		s.log.Info("the row clocks are there", "rows", s.clocks.Stats().Rows, "seconds", int(time.Since(began).Seconds()))
+	}
+	return nil
 }
 
 // source prepares the database and opens its log where the journal stopped.
