@@ -35,8 +35,9 @@ type Clocks interface {
 // Hold is what a branch knows of its own changes that are under way.
 type Hold interface {
 	// Held reports whether the row has a change of this office that the head has not acknowledged: what the head says of it
-	// is older than what it will say once it has met that change.
-	Held(table schema.TableName, row schema.RowID) (bool, error)
+	// is older than what it will say once it has met that change. For a change that removes the row, a truncate does not count:
+	// of a row that it does not find, the head will say nothing.
+	Held(table schema.TableName, row schema.RowID, removes bool) (bool, error)
 	// HeldTable reports whether any row of the table has.
 	HeldTable(table schema.TableName) bool
 }

@@ -83,7 +83,7 @@ func (w *writer) empty(ctx context.Context, st *step) error {
 	return w.sweep(ctx, st, func(keys, images []schema.Row) error {
 		t := st.plan.target
 		for i := range keys {
-			held, err := w.stream.applier.options.Hold.Held(t.TableName, t.RowID(keys[i]))
+			held, err := w.stream.applier.options.Hold.Held(t.TableName, t.RowID(keys[i]), true)
 			if err != nil {
 				return err
 			}
@@ -120,7 +120,7 @@ func (w *writer) truncateWaiting(ctx context.Context, st *step) error {
 func (w *writer) rest(st *step) (*step, error) {
 	left := *st.change // the row is gone from its old key
 	left.Op, left.Before, left.After = schema.Delete, st.change.KeyRow(), nil
-	if held, err := w.stream.applier.options.Hold.Held(st.plan.target.TableName, st.rows[0]); err != nil {
+	if held, err := w.stream.applier.options.Hold.Held(st.plan.target.TableName, st.rows[0], true); err != nil {
 		return nil, err
 	} else if held { // the row is at its new key
 		left.Op, left.Before, left.After = schema.Insert, nil, st.keys[1]

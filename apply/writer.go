@@ -273,8 +273,8 @@ func (w *writer) holds(c *schema.Change, st *step) (bool, error) {
 		return false, nil
 	}
 	n := 0
-	for _, row := range st.touched() {
-		held, err := hold.Held(st.plan.target.TableName, row)
+	for i, row := range st.touched() {
+		held, err := hold.Held(st.plan.target.TableName, row, c.Op == schema.Delete || st.two && i == 0)
 		if err != nil {
 			return false, err
 		}

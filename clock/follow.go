@@ -298,9 +298,14 @@ func (f *Follower) Acknowledge(seq uint64) error {
 }
 
 // Held reports whether the row, or its whole table by a truncate, has a change of this office that the head has not
-// acknowledged.
-func (f *Follower) Held(table schema.TableName, row schema.RowID) (bool, error) {
+// acknowledged. For a change that removes the row, the truncate does not count.
+func (f *Follower) Held(table schema.TableName, row schema.RowID, removes bool) (bool, error) {
 	t, err := f.current().Against(table, row, "")
+	if removes {
+		var own Clock
+		own, _, err = f.current().Row(row)
+		t = own.Last
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return t.Seq > f.acked, err
