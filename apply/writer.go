@@ -22,7 +22,7 @@ type writer struct {
 
 	// Of the open database transaction:
 	stamps    map[schema.Position]schema.Stamp // by place of the transactions in hand, where rows are contested
-	arrival   schema.Stamp                     // the last that was given to one from too far ahead
+	arrival   schema.Stamp                     // the latest of the stream: what is given to one from too far ahead is behind it
 	decided   map[schema.RowID]version
 	conflicts []Conflict
 	disputed  disputes              // parked before
@@ -166,9 +166,9 @@ func (w *writer) stamp(tx *schema.Transaction) schema.Stamp {
 	stamp := tx.Stamp
 	if now := o.Now(); stamp.Millis > now.Add(o.Drift).UnixMilli() {
 		stamp = w.arrival.Max(o.Clocks.Now()).Next(now)
-		w.arrival = stamp
 		w.tally.Clamped++
 	}
+	w.arrival = w.arrival.Max(stamp)
 	w.stamps[tx.Pos] = stamp
 	return stamp
 }
