@@ -33,7 +33,7 @@ type version struct {
 
 // less orders versions as `latest` does: by stamp, then by the office's name.
 func (v version) less(w version) bool {
-	if v.stamp != w.stamp {
+	if v.stamp != w.stamp || schema.Planted(schema.TieUndecided) {
 		return v.stamp.Less(w.stamp)
 	}
 	return v.origin < w.origin
@@ -193,6 +193,12 @@ func (c *contest) sum(i int, counter bool) (schema.Value, bool, error) {
 		}
 	}
 	text, err := addDecimals(countOf(c.local[i]), countOf(c.remote[i]), countOf(old))
+	if err == nil && schema.Planted(schema.DeltaTwice) {
+		text, err = addDecimals(text, countOf(c.remote[i]), countOf(old))
+	}
+	if schema.Planted(schema.AbsoluteNotDelta) {
+		return c.remote[i], true, nil
+	}
 	if err != nil {
 		return schema.Value{}, false, fmt.Errorf("column %s is no counter: %w", c.table.Columns[i].Name, err)
 	}

@@ -163,6 +163,9 @@ func (d disputes) add(rows []schema.RowID, tx schema.Transaction) {
 		}
 	}
 	joined.queue = append(joined.queue, tx)
+	if schema.Planted(schema.ParkedOrderLost) {
+		slices.Reverse(joined.queue)
+	}
 }
 
 // all are the disputes, oldest first.

@@ -31,6 +31,9 @@ func (e *loggedEntry) images(local, before, remote *string) {
 func (a *Applier) Again(changes []schema.Change) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if schema.Planted(schema.StaleAbsenceUntold) {
+		return
+	}
 	a.again = append(a.again, changes...)
 }
 

@@ -58,6 +58,9 @@ func (w *writer) write(ctx context.Context, txs []schema.Transaction) error {
 	if len(w.steps) == 0 {
 		return nil
 	}
+	if schema.Planted(schema.ProgressBehind) {
+		slices.Reverse(w.steps)
+	}
 	for _, statement := range w.sequences.statements() {
 		w.ses.queue(statement)
 	}
@@ -164,7 +167,7 @@ func (w *writer) stamp(tx *schema.Transaction) schema.Stamp {
 		return tx.Stamp
 	}
 	stamp := tx.Stamp
-	if now := o.Now(); stamp.Millis > now.Add(o.Drift).UnixMilli() {
+	if now := o.Now(); stamp.Millis > now.Add(o.Drift).UnixMilli() && !schema.Planted(schema.DriftNotClamped) {
 		stamp = w.arrival.Max(o.Clocks.Now()).Next(now)
 		w.tally.Clamped++
 	}
@@ -179,7 +182,7 @@ func (w *writer) planChanges(ctx context.Context, tx *schema.Transaction) error 
 	var p *plan             // nil: this office does not take the table
 	for i := range tx.Changes {
 		c := &tx.Changes[i]
-		if own && c.Decided == nil {
+		if own && (c.Decided == nil || schema.Planted(schema.ResolutionSuppressed)) {
 			continue // here already
 		}
 		if c.Table != table {
@@ -267,6 +270,9 @@ func hasOld(c *schema.Change, policy schema.Policy) bool {
 // by itself.
 func (w *writer) holds(c *schema.Change, st *step) (bool, error) {
 	hold := w.stream.applier.options.Hold
+	if schema.Planted(schema.NoHold) {
+		return false, nil
+	}
 	if c.Op == schema.Truncate {
 		st.partly = hold.HeldTable(st.plan.target.TableName)
 		st.alone = st.alone || st.partly

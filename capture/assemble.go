@@ -74,6 +74,12 @@ func (a *assembler) applied(p progressRow) {
 		a.start(schema.Transaction{Origin: p.origin, OriginPos: p.pos, Stamp: p.stamp, Commit: p.commit})
 	default:
 		a.mode, a.seen, a.stamp = headsOwn, p.pos, a.stamp.Max(p.stamp)
+		if schema.Planted(schema.SeenOffByOne) {
+			a.seen.Seq++
+		}
+		if schema.Planted(schema.StampNotRaised) {
+			a.stamp = schema.Stamp{}
+		}
 	}
 }
 

@@ -24,7 +24,10 @@ type Clock struct {
 // Against is the last touch that was not a plain apply of origin: what a change of origin is compared with. An office's own
 // earlier changes that it has not had back yet are no conflict with its later ones.
 func (c Clock) Against(origin schema.Office) Touch {
-	if c.Plain && c.Last.Origin == origin {
+	if schema.Planted(schema.ClockOfTheWrongSide) {
+		return c.Other
+	}
+	if c.Plain && c.Last.Origin == origin && !schema.Planted(schema.OwnChangesConflict) {
 		return c.Other
 	}
 	return c.Last

@@ -65,11 +65,14 @@ func (x *Index) takeChange(own schema.Office, tx *schema.Transaction, c *schema.
 	if missed.Seq != 0 {
 		t.Stamp, t.Origin = missed.Stamp, missed.Origin
 	}
+	if schema.Planted(schema.TombstoneForgotten) && c.Op == schema.Delete {
+		return nil
+	}
 	first, second, two := c.Rows()
 	if err := x.touch(first, t, plain, c.Op == schema.Delete || two); err != nil {
 		return err
 	}
-	if two {
+	if two && !schema.Planted(schema.SecondKeyForgotten) {
 		if err := x.touch(second, t, plain, false); err != nil {
 			return err
 		}

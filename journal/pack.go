@@ -242,6 +242,10 @@ func (p *packer) message(txs []schema.Transaction, closed bool) error {
 		changes += len(txs[i].Changes)
 	}
 	last := &txs[len(txs)-1]
+	acked := p.head.acked
+	if schema.Planted(schema.AcknowledgedByEcho) {
+		acked = slices.DeleteFunc(slices.Clone(acked), func(a schema.Acknowledgement) bool { return a.Office != last.Origin })
+	}
 	for more := true; more; {
 		cut := body[:min(len(body), maxMessage-messageRoom)]
 		body = body[len(cut):]
@@ -249,7 +253,7 @@ func (p *packer) message(txs []schema.Transaction, closed bool) error {
 		m := schema.Message{
 			Version: schema.WireVersion, Kind: schema.MessageTransaction, Sender: p.head.office, Epoch: p.head.epoch,
 			Stream: schema.StreamAll, Prev: txs[0].Pos.Seq - 1, Seq: last.Pos.Seq, Part: p.piece,
-			More: more || !last.Last, Continued: more, Acknowledged: p.head.acked, Codec: codec, Body: cut,
+			More: more || !last.Last, Continued: more, Acknowledged: acked, Codec: codec, Body: cut,
 		}
 		r := record{prev: m.Prev, part: m.Part, more: m.More, closed: closed && !more, changes: changes}
 		r.message = schema.AppendMessage(make([]byte, 0, len(cut)+messageRoom/64), &m)

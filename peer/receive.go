@@ -114,7 +114,7 @@ func (p *Peers) numbered(ctx context.Context, g *group, d Delivery, m *schema.Me
 		have = g.last
 	}
 	switch {
-	case m.Seq <= have:
+	case m.Seq <= have && !schema.Planted(schema.DuplicateApplied):
 		p.count(func(c *Counts) { c.Duplicates++ })
 		d.Settle()
 		return p.acknowledge(m.Acknowledged)

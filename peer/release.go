@@ -24,7 +24,7 @@ func (p *Peers) release() error {
 		waited = true
 		if m.reported.Epoch != epoch {
 			floor = 0
-		} else {
+		} else if !schema.Planted(schema.ReleasedBeforeReported) {
 			floor = min(floor, m.reported.Seq)
 		}
 	}

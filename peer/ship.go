@@ -135,6 +135,11 @@ func (p *Peers) hello() {
 func (p *Peers) mark() {
 	seen := p.outbox.Seen()
 	_, last := p.outbox.Bounds()
+	if schema.Planted(schema.ReportBesideStream) {
+		for _, m := range p.members {
+			seen, last = m.progress, 0
+		}
+	}
 	if seen.IsZero() || seen == p.marked || p.next <= last {
 		return // entries are still to be sent, and they will say it
 	}

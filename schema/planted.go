@@ -21,7 +21,7 @@ const (
 	AcknowledgedByEcho                    // only a branch's own transactions, come back, carry its acknowledgement
 	StampNotRaised                        // an office's clock does not move by what it applies
 	DriftNotClamped                       // a stamp from far ahead is taken as it is
-	ProgressApart                         // the progress row is written in a transaction of its own, behind the rows
+	ProgressBehind                        // the progress row is written behind the rows
 	StaleAbsenceUntold                    // a row decided absent, and written meanwhile, is not told again
 	ParkedOrderLost                       // what waits of a row is tried without regard to its order
 	LoserNotLogged                        // the conflict log has no image of the change that lost
