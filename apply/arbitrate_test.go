@@ -64,7 +64,7 @@ func itemID(id string) schema.RowID { return item.RowID(row(id, gone, gone)) }
 
 func newest(touches []touch, origin schema.Office) (last touch) {
 	for _, t := range touches {
-		if !(t.plain && t.origin == origin) && t.seq > last.seq {
+		if (!t.plain || t.origin != origin) && t.seq > last.seq {
 			last = t
 		}
 	}
@@ -232,117 +232,121 @@ func eachHead(t *testing.T, test func(h *headOffice)) {
 
 func full(before schema.Row, after ...string) schema.Change { return rekey(item, before, after...) }
 
+var asItWas = row("1", "a", "10")
+
+const asItIs = "INSERT INTO item VALUES (1, 'hq', 8)"
+
 // One change of north, which has seen the head's stream to 5, meets the head's touch 10 of the stamp 500.
+var arbitrations = []struct {
+	name   string
+	policy schema.Policy
+	here   string // the row as it stands
+	millis int64  // of north's change
+	change schema.Change
+	rows   string
+	log    string
+	told   []string
+}{
+	{
+		"update/update, theirs later", latestPolicy, asItIs, 600, full(asItWas, "1", "north", "7"), "1 north 7",
+		"id=1 update/update latest remote decided: {1,hq,8} of hq 500.1 and {1,a,10} to {1,north,7} of north 600.2: {1,north,7}",
+		[]string{"insert 1 north 7 of north 600.2"},
+	},
+	{
+		"update/update, ours later", latestPolicy, asItIs, 400, full(asItWas, "1", "north", "7"), "1 hq 8",
+		"id=1 update/update latest local decided: {1,hq,8} of hq 500.1 and {1,a,10} to {1,north,7} of north 400.2: {1,hq,8}",
+		[]string{"insert 1 hq 8 of hq 500.1"},
+	},
+	{
+		"update/delete, theirs later", latestPolicy, asItIs, 600, remove(item, "1"), "",
+		"id=1 update/delete latest remote decided: {1,hq,8} of hq 500.1 and {1} to none of north 600.2: none",
+		[]string{"delete id=1 of north 600.2"},
+	},
+	{
+		"update/delete, ours later", latestPolicy, asItIs, 400, remove(item, "1"), "1 hq 8",
+		"id=1 update/delete latest local decided: {1,hq,8} of hq 500.1 and {1} to none of north 400.2: {1,hq,8}",
+		[]string{"insert 1 hq 8 of hq 500.1"},
+	},
+	{
+		"delete/update, theirs later", latestPolicy, "", 600, full(asItWas, "1", "north", "7"), "1 north 7",
+		"id=1 delete/update latest remote decided: none of hq 500.1 and {1,a,10} to {1,north,7} of north 600.2: {1,north,7}",
+		[]string{"insert 1 north 7 of north 600.2"},
+	},
+	{
+		"delete/update, ours later", latestPolicy, "", 400, full(asItWas, "1", "north", "7"), "",
+		"id=1 delete/update latest local decided: none of hq 500.1 and {1,a,10} to {1,north,7} of north 400.2: none",
+		[]string{"delete id=1 of hq 500.1"},
+	},
+	{
+		"delete/delete", latestPolicy, "", 600, remove(item, "1"), "",
+		"id=1 delete/delete latest remote decided: none of hq 500.1 and {1} to none of north 600.2: none",
+		[]string{"delete id=1 of north 600.2"},
+	},
+	{
+		"insert/insert, theirs later", latestPolicy, asItIs, 600, insert(item, "1", "north", null), "1 north NULL",
+		"id=1 insert/insert latest remote decided: {1,hq,8} of hq 500.1 and none to {1,north,null} of north 600.2: {1,north,null}",
+		[]string{"insert 1 north NULL of north 600.2"},
+	},
+	{
+		"insert/insert, ours later", latestPolicy, asItIs, 400, insert(item, "1", "north", null), "1 hq 8",
+		"id=1 insert/insert latest local decided: {1,hq,8} of hq 500.1 and none to {1,north,null} of north 400.2: {1,hq,8}",
+		[]string{"insert 1 hq 8 of hq 500.1"},
+	},
+	{
+		"head",
+		schema.Policy{Kind: schema.HeadWins},
+		asItIs, 600, full(asItWas, "1", "north", "7"), "1 hq 8",
+		"id=1 update/update head local decided: {1,hq,8} of hq 500.1 and {1,a,10} to {1,north,7} of north 600.2: {1,hq,8}",
+		[]string{"insert 1 hq 8 of hq 500.1"},
+	},
+	{
+		"branch",
+		schema.Policy{Kind: schema.BranchWins},
+		asItIs, 400, full(asItWas, "1", "north", "7"), "1 north 7",
+		"id=1 update/update branch remote decided: {1,hq,8} of hq 500.1 and {1,a,10} to {1,north,7} of north 400.2: {1,north,7}",
+		[]string{"insert 1 north 7 of north 400.2"},
+	},
+	{
+		"a list",
+		schema.Policy{Kind: schema.Ordered, Order: []schema.Office{"north", "hq"}},
+		asItIs, 400, full(asItWas, "1", "north", "7"), "1 north 7",
+		"id=1 update/update [north, hq] remote decided: {1,hq,8} of hq 500.1 and {1,a,10} to {1,north,7} of north 400.2: {1,north,7}",
+		[]string{"insert 1 north 7 of north 400.2"},
+	},
+	{
+		"merge", mergePolicy, asItIs, 600, full(row("1", "hq", "10"), "1", "north", "10"), "1 north 8",
+		"id=1 update/update merge merged decided: {1,hq,8} of hq 500.1 and {1,hq,10} to {1,north,10} of north 600.2: {1,north,8}",
+		[]string{"insert 1 north 8 of north 600.2"},
+	},
+	{
+		"add",
+		schema.Policy{Kind: schema.Add, Add: []string{"stock"}},
+		asItIs, 400, full(asItWas, "1", "north", "7"), "1 hq 5",
+		"id=1 update/update {add: [stock]} merged decided: {1,hq,8} of hq 500.1 and {1,a,10} to {1,north,7} of north 400.2: {1,hq,5}",
+		[]string{"insert 1 hq 5 of hq 500.1"},
+	},
+	{
+		"manual",
+		schema.Policy{Kind: schema.Manual},
+		asItIs, 600, full(asItWas, "1", "north", "7"), "1 hq 8",
+		"id=1 update/update manual none open: {1,hq,8} of hq 500.1 and {1,a,10} to {1,north,7} of north 600.2: {1,hq,8}",
+		[]string{"insert 1 hq 8 of hq 500.1"},
+	},
+	{
+		"an unchanged column keeps the head's value", latestPolicy, asItIs, 600, update(item, "1", gone, "7"), "1 hq 7",
+		"id=1 update/update latest remote decided: {1,hq,8} of hq 500.1 and none to {1,7} of north 600.2: {1,hq,7}",
+		[]string{"insert 1 hq 7 of north 600.2"},
+	},
+	{
+		"a part of a row that is gone stays gone", latestPolicy, "", 600, update(item, "1", gone, "7"), "",
+		"id=1 delete/update latest local decided: none of hq 500.1 and none to {1,7} of north 600.2: none",
+		[]string{"delete id=1 of hq 500.1"},
+	},
+}
+
 func TestArbitrate(t *testing.T) {
-	add := schema.Policy{Kind: schema.Add, Add: []string{"stock"}}
-	was := row("1", "a", "10")
-	const here = "INSERT INTO item VALUES (1, 'hq', 8)"
-	tests := []struct {
-		name   string
-		policy schema.Policy
-		here   string // the row as it stands
-		millis int64  // of north's change
-		change schema.Change
-		rows   string
-		log    string
-		told   []string
-	}{
-		{
-			"update/update, theirs later", latestPolicy, here, 600, full(was, "1", "north", "7"), "1 north 7",
-			"id=1 update/update latest remote decided: {1,hq,8} of hq 500.1 and {1,a,10} to {1,north,7} of north 600.2: {1,north,7}",
-			[]string{"insert 1 north 7 of north 600.2"},
-		},
-		{
-			"update/update, ours later", latestPolicy, here, 400, full(was, "1", "north", "7"), "1 hq 8",
-			"id=1 update/update latest local decided: {1,hq,8} of hq 500.1 and {1,a,10} to {1,north,7} of north 400.2: {1,hq,8}",
-			[]string{"insert 1 hq 8 of hq 500.1"},
-		},
-		{
-			"update/delete, theirs later", latestPolicy, here, 600, remove(item, "1"), "",
-			"id=1 update/delete latest remote decided: {1,hq,8} of hq 500.1 and {1} to none of north 600.2: none",
-			[]string{"delete id=1 of north 600.2"},
-		},
-		{
-			"update/delete, ours later", latestPolicy, here, 400, remove(item, "1"), "1 hq 8",
-			"id=1 update/delete latest local decided: {1,hq,8} of hq 500.1 and {1} to none of north 400.2: {1,hq,8}",
-			[]string{"insert 1 hq 8 of hq 500.1"},
-		},
-		{
-			"delete/update, theirs later", latestPolicy, "", 600, full(was, "1", "north", "7"), "1 north 7",
-			"id=1 delete/update latest remote decided: none of hq 500.1 and {1,a,10} to {1,north,7} of north 600.2: {1,north,7}",
-			[]string{"insert 1 north 7 of north 600.2"},
-		},
-		{
-			"delete/update, ours later", latestPolicy, "", 400, full(was, "1", "north", "7"), "",
-			"id=1 delete/update latest local decided: none of hq 500.1 and {1,a,10} to {1,north,7} of north 400.2: none",
-			[]string{"delete id=1 of hq 500.1"},
-		},
-		{
-			"delete/delete", latestPolicy, "", 600, remove(item, "1"), "",
-			"id=1 delete/delete latest remote decided: none of hq 500.1 and {1} to none of north 600.2: none",
-			[]string{"delete id=1 of north 600.2"},
-		},
-		{
-			"insert/insert, theirs later", latestPolicy, here, 600, insert(item, "1", "north", null), "1 north NULL",
-			"id=1 insert/insert latest remote decided: {1,hq,8} of hq 500.1 and none to {1,north,null} of north 600.2: {1,north,null}",
-			[]string{"insert 1 north NULL of north 600.2"},
-		},
-		{
-			"insert/insert, ours later", latestPolicy, here, 400, insert(item, "1", "north", null), "1 hq 8",
-			"id=1 insert/insert latest local decided: {1,hq,8} of hq 500.1 and none to {1,north,null} of north 400.2: {1,hq,8}",
-			[]string{"insert 1 hq 8 of hq 500.1"},
-		},
-		{
-			"head",
-			schema.Policy{Kind: schema.HeadWins},
-			here, 600, full(was, "1", "north", "7"), "1 hq 8",
-			"id=1 update/update head local decided: {1,hq,8} of hq 500.1 and {1,a,10} to {1,north,7} of north 600.2: {1,hq,8}",
-			[]string{"insert 1 hq 8 of hq 500.1"},
-		},
-		{
-			"branch",
-			schema.Policy{Kind: schema.BranchWins},
-			here, 400, full(was, "1", "north", "7"), "1 north 7",
-			"id=1 update/update branch remote decided: {1,hq,8} of hq 500.1 and {1,a,10} to {1,north,7} of north 400.2: {1,north,7}",
-			[]string{"insert 1 north 7 of north 400.2"},
-		},
-		{
-			"a list",
-			schema.Policy{Kind: schema.Ordered, Order: []schema.Office{"north", "hq"}},
-			here, 400, full(was, "1", "north", "7"), "1 north 7",
-			"id=1 update/update [north, hq] remote decided: {1,hq,8} of hq 500.1 and {1,a,10} to {1,north,7} of north 400.2: {1,north,7}",
-			[]string{"insert 1 north 7 of north 400.2"},
-		},
-		{
-			"merge", mergePolicy, here, 600, full(row("1", "hq", "10"), "1", "north", "10"), "1 north 8",
-			"id=1 update/update merge merged decided: {1,hq,8} of hq 500.1 and {1,hq,10} to {1,north,10} of north 600.2: {1,north,8}",
-			[]string{"insert 1 north 8 of north 600.2"},
-		},
-		{
-			"add", add, here, 400, full(was, "1", "north", "7"), "1 hq 5",
-			"id=1 update/update {add: [stock]} merged decided: {1,hq,8} of hq 500.1 and {1,a,10} to {1,north,7} of north 400.2: {1,hq,5}",
-			[]string{"insert 1 hq 5 of hq 500.1"},
-		},
-		{
-			"manual",
-			schema.Policy{Kind: schema.Manual},
-			here, 600, full(was, "1", "north", "7"), "1 hq 8",
-			"id=1 update/update manual none open: {1,hq,8} of hq 500.1 and {1,a,10} to {1,north,7} of north 600.2: {1,hq,8}",
-			[]string{"insert 1 hq 8 of hq 500.1"},
-		},
-		{
-			"an unchanged column keeps the head's value", latestPolicy, here, 600, update(item, "1", gone, "7"), "1 hq 7",
-			"id=1 update/update latest remote decided: {1,hq,8} of hq 500.1 and none to {1,7} of north 600.2: {1,hq,7}",
-			[]string{"insert 1 hq 7 of north 600.2"},
-		},
-		{
-			"a part of a row that is gone stays gone", latestPolicy, "", 600, update(item, "1", gone, "7"), "",
-			"id=1 delete/update latest local decided: none of hq 500.1 and none to {1,7} of north 600.2: none",
-			[]string{"delete id=1 of hq 500.1"},
-		},
-	}
 	eachHead(t, func(h *headOffice) {
-		for _, c := range tests {
+		for _, c := range arbitrations {
 			h.clean()
 			h.policy = c.policy
 			if c.here != "" {
@@ -484,66 +488,67 @@ func TestConflictInAPart(t *testing.T) {
 }
 
 // A row that moved from key 1 to key 2 is one decision over both keys, and both are told.
+var moves = []struct {
+	name, here string
+	touched    []string
+	millis     int64
+	rows       string
+	log, told  []string
+}{
+	{
+		"the old key was changed here, theirs later", "(1, 'hq', 8)",
+		[]string{"1"},
+		600, "2 n 7",
+		[]string{"id=1 key update/update latest remote decided: {1,hq,8} of hq 500.1 and {1} to {2,n,7} of north 600.2: {2,n,7}"},
+		[]string{"delete id=1 of north 600.2", "insert 2 n 7 of north 600.2"},
+	},
+	{
+		"the old key was changed here, ours later", "(1, 'hq', 8)",
+		[]string{"1"},
+		400, "1 hq 8",
+		[]string{"id=1 key update/update latest local decided: {1,hq,8} of hq 500.1 and {1} to {2,n,7} of north 400.2: {1,hq,8}"},
+		[]string{"insert 1 hq 8 of hq 500.1", "delete id=2 of hq 500.1"},
+	},
+	{
+		"the new key was taken here, theirs later", "(1, 'a', 1), (2, 'hq', 8)",
+		[]string{"2"},
+		600, "2 n 7",
+		[]string{
+			"id=1 key update/update latest remote decided: {1,a,1} of hq 500.1 and {1} to {2,n,7} of north 600.2: {2,n,7}",
+			"id=2 key update/update latest remote decided: {2,hq,8} of hq 500.1 and {1} to {2,n,7} of north 600.2: {2,n,7}",
+		},
+		[]string{"delete id=1 of north 600.2", "insert 2 n 7 of north 600.2"},
+	},
+	{
+		"the new key was taken here, ours later", "(1, 'a', 1), (2, 'hq', 8)",
+		[]string{"2"},
+		400, "1 a 1\n2 hq 8",
+		[]string{
+			"id=1 key update/update latest local decided: {1,a,1} of hq 500.1 and {1} to {2,n,7} of north 400.2: {1,a,1}",
+		},
+		[]string{"insert 1 a 1 of hq 500.1", "insert 2 hq 8 of hq 500.1"},
+	},
+	{
+		"the old key was deleted here, theirs later", "(9, 'i', 9)",
+		[]string{"1"},
+		600, "2 n 7\n9 i 9",
+		[]string{"id=1 key delete/update latest remote decided: none of hq 500.1 and {1} to {2,n,7} of north 600.2: {2,n,7}"},
+		[]string{"delete id=1 of north 600.2", "insert 2 n 7 of north 600.2"},
+	},
+	{
+		"the old key was deleted here, ours later", "(9, 'i', 9)",
+		[]string{"1"},
+		400, "9 i 9",
+		[]string{"id=1 key delete/update latest local decided: none of hq 500.1 and {1} to {2,n,7} of north 400.2: none"},
+		[]string{"delete id=1 of hq 500.1", "delete id=2 of hq 500.1"},
+	},
+	{"nobody touched either", "(1, 'a', 1)", nil, 400, "2 n 7", nil, nil},
+}
+
 func TestKeyChange(t *testing.T) {
-	tests := []struct {
-		name, here string
-		touched    []string
-		millis     int64
-		rows       string
-		log, told  []string
-	}{
-		{
-			"the old key was changed here, theirs later", "(1, 'hq', 8)",
-			[]string{"1"},
-			600, "2 n 7",
-			[]string{"id=1 key update/update latest remote decided: {1,hq,8} of hq 500.1 and {1} to {2,n,7} of north 600.2: {2,n,7}"},
-			[]string{"delete id=1 of north 600.2", "insert 2 n 7 of north 600.2"},
-		},
-		{
-			"the old key was changed here, ours later", "(1, 'hq', 8)",
-			[]string{"1"},
-			400, "1 hq 8",
-			[]string{"id=1 key update/update latest local decided: {1,hq,8} of hq 500.1 and {1} to {2,n,7} of north 400.2: {1,hq,8}"},
-			[]string{"insert 1 hq 8 of hq 500.1", "delete id=2 of hq 500.1"},
-		},
-		{
-			"the new key was taken here, theirs later", "(1, 'a', 1), (2, 'hq', 8)",
-			[]string{"2"},
-			600, "2 n 7",
-			[]string{
-				"id=1 key update/update latest remote decided: {1,a,1} of hq 500.1 and {1} to {2,n,7} of north 600.2: {2,n,7}",
-				"id=2 key update/update latest remote decided: {2,hq,8} of hq 500.1 and {1} to {2,n,7} of north 600.2: {2,n,7}",
-			},
-			[]string{"delete id=1 of north 600.2", "insert 2 n 7 of north 600.2"},
-		},
-		{
-			"the new key was taken here, ours later", "(1, 'a', 1), (2, 'hq', 8)",
-			[]string{"2"},
-			400, "1 a 1\n2 hq 8",
-			[]string{
-				"id=1 key update/update latest local decided: {1,a,1} of hq 500.1 and {1} to {2,n,7} of north 400.2: {1,a,1}",
-			},
-			[]string{"insert 1 a 1 of hq 500.1", "insert 2 hq 8 of hq 500.1"},
-		},
-		{
-			"the old key was deleted here, theirs later", "(9, 'i', 9)",
-			[]string{"1"},
-			600, "2 n 7\n9 i 9",
-			[]string{"id=1 key delete/update latest remote decided: none of hq 500.1 and {1} to {2,n,7} of north 600.2: {2,n,7}"},
-			[]string{"delete id=1 of north 600.2", "insert 2 n 7 of north 600.2"},
-		},
-		{
-			"the old key was deleted here, ours later", "(9, 'i', 9)",
-			[]string{"1"},
-			400, "9 i 9",
-			[]string{"id=1 key delete/update latest local decided: none of hq 500.1 and {1} to {2,n,7} of north 400.2: none"},
-			[]string{"delete id=1 of hq 500.1", "delete id=2 of hq 500.1"},
-		},
-		{"nobody touched either", "(1, 'a', 1)", nil, 400, "2 n 7", nil, nil},
-	}
 	eachHead(t, func(h *headOffice) {
 		for _, policy := range []schema.PolicyKind{schema.Latest, schema.Merge} {
-			for _, c := range tests {
+			for _, c := range moves {
 				h.Logf("%s, %s", policy, c.name)
 				h.clean("INSERT INTO item VALUES " + c.here)
 				h.policy.Kind = policy

@@ -47,79 +47,83 @@ func (d decision) String() string {
 	return fmt.Sprintf("%s: %s, of %s at %d", d.winner, show(d.result), d.by.origin, d.by.stamp.Millis)
 }
 
+// side is one of a contest's.
+type side struct {
+	schema.Row
+	version
+}
+
+var (
+	teaBefore = row("1", "tea", "3", "10")
+	teaHere   = row("1", "tea", "4", "8")
+	teaThere  = row("1", "chai", "3", "7")
+)
+
+func listed(o ...schema.Office) schema.Policy { return schema.Policy{Kind: schema.Ordered, Order: o} }
+
 // Both sides start from "1 tea 3 10"; the head's touch is of hq at 20, or of whom a case says.
+var contests = []struct {
+	name   string
+	policy schema.Policy
+	op     schema.Op
+	local  side
+	before schema.Row
+	remote side
+	want   string
+}{
+	{"latest, the other office's is later", latestPolicy, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaThere, by("north", 30)}, "remote: 1 chai 3 7, of north at 30"},
+	{"latest, the row here is later", latestPolicy, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaThere, by("north", 10)}, "local: 1 tea 4 8, of hq at 20"},
+	{"latest, a tie goes to the later name", latestPolicy, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaThere, by("north", 20)}, "remote: 1 chai 3 7, of north at 20"},
+	{"latest, a tie whoever is here", latestPolicy, schema.Update, side{teaHere, by("north", 20)}, teaBefore, side{teaThere, by("hq", 20)}, "local: 1 tea 4 8, of north at 20"},
+	{"latest, update/delete, later", latestPolicy, schema.Delete, side{teaHere, by("hq", 20)}, teaBefore, side{nil, by("north", 30)}, "remote: none, of north at 30"},
+	{"latest, update/delete, earlier", latestPolicy, schema.Delete, side{teaHere, by("hq", 20)}, teaBefore, side{nil, by("north", 10)}, "local: 1 tea 4 8, of hq at 20"},
+	{"latest, delete/update, later", latestPolicy, schema.Update, side{nil, by("hq", 20)}, teaBefore, side{teaThere, by("north", 30)}, "remote: 1 chai 3 7, of north at 30"},
+	{"latest, delete/update, earlier", latestPolicy, schema.Update, side{nil, by("hq", 20)}, teaBefore, side{teaThere, by("north", 10)}, "local: none, of hq at 20"},
+	{"latest, delete/delete", latestPolicy, schema.Delete, side{nil, by("hq", 20)}, teaBefore, side{nil, by("north", 30)}, "remote: none, of north at 30"},
+	{"latest, insert/insert", latestPolicy, schema.Insert, side{teaHere, by("hq", 20)}, nil, side{teaThere, by("north", 30)}, "remote: 1 chai 3 7, of north at 30"},
+	{"head keeps an older row", schema.Policy{Kind: schema.HeadWins}, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaThere, by("north", 30)}, "local: 1 tea 4 8, of hq at 20"},
+	{"head keeps what is gone gone", schema.Policy{Kind: schema.HeadWins}, schema.Update, side{nil, by("hq", 20)}, teaBefore, side{teaThere, by("north", 30)}, "local: none, of hq at 20"},
+	{"head keeps another branch's row", schema.Policy{Kind: schema.HeadWins}, schema.Delete, side{teaHere, by("south", 20)}, teaBefore, side{nil, by("north", 30)}, "local: 1 tea 4 8, of south at 20"},
+	{"branch takes an older row", schema.Policy{Kind: schema.BranchWins}, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaThere, by("north", 10)}, "remote: 1 chai 3 7, of north at 10"},
+	{"branch takes an older delete", schema.Policy{Kind: schema.BranchWins}, schema.Delete, side{teaHere, by("hq", 20)}, teaBefore, side{nil, by("north", 10)}, "remote: none, of north at 10"},
+	{"branch takes an older insert", schema.Policy{Kind: schema.BranchWins}, schema.Insert, side{teaHere, by("hq", 20)}, nil, side{teaThere, by("north", 10)}, "remote: 1 chai 3 7, of north at 10"},
+	{"manual waits", schema.Policy{Kind: schema.Manual}, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaThere, by("north", 30)}, "none: 1 tea 4 8, of hq at 20"},
+	{"manual waits, too, where nothing is left", schema.Policy{Kind: schema.Manual}, schema.Update, side{nil, by("hq", 20)}, teaBefore, side{teaThere, by("north", 30)}, "none: none, of hq at 20"},
+	{"the office named first wins though older", listed("north", "hq"), schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaThere, by("north", 10)}, "remote: 1 chai 3 7, of north at 10"},
+	{"the office named later loses though newer", listed("hq", "north"), schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaThere, by("north", 30)}, "local: 1 tea 4 8, of hq at 20"},
+	{"one that is named wins over one that is not", listed("south", "north"), schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaThere, by("north", 10)}, "remote: 1 chai 3 7, of north at 10"},
+	{"one that is not named loses", listed("hq"), schema.Delete, side{teaHere, by("hq", 20)}, teaBefore, side{nil, by("north", 30)}, "local: 1 tea 4 8, of hq at 20"},
+	{"two that are not named: the later", listed("south"), schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaThere, by("north", 30)}, "remote: 1 chai 3 7, of north at 30"},
+	{"an office against itself: what comes later, whatever its clock", listed("north"), schema.Update, side{teaHere, by("north", 20)}, teaBefore, side{teaThere, by("north", 19)}, "remote: 1 chai 3 7, of north at 19"},
+	{"merge, each its column, both the last", mergePolicy, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaThere, by("north", 30)}, "merged: 1 chai 4 7, of north at 30"},
+	{"merge, the overlap to the row here", mergePolicy, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaThere, by("north", 10)}, "merged: 1 chai 4 8, of hq at 20"},
+	{"merge, only the other side changed", mergePolicy, schema.Update, side{teaBefore, by("hq", 20)}, teaBefore, side{teaThere, by("north", 10)}, "remote: 1 chai 3 7, of hq at 20"},
+	{"merge, only this side changed", mergePolicy, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaBefore, by("north", 30)}, "local: 1 tea 4 8, of north at 30"},
+	{"merge, NULL is a value", mergePolicy, schema.Update, side{row("1", null, "3", "10"), by("hq", 20)}, teaBefore, side{row("1", "tea", null, "10"), by("north", 30)}, "merged: 1 NULL NULL 10, of north at 30"},
+	{"merge, equal numbers of two scales did not change", mergePolicy, schema.Update, side{row("1", "tea", "3", "8.00"), by("hq", 20)}, row("1", "tea", "3", "10.0"), side{row("1", "tea", "3", "10.00"), by("north", 30)}, "local: 1 tea 3 8.00, of north at 30"},
+	{"merge with a delete is latest", mergePolicy, schema.Delete, side{teaHere, by("hq", 20)}, teaBefore, side{nil, by("north", 30)}, "remote: none, of north at 30"},
+	{"merge of what is gone is latest", mergePolicy, schema.Update, side{nil, by("hq", 40)}, teaBefore, side{teaThere, by("north", 30)}, "local: none, of hq at 40"},
+	{"merge of two inserts is latest", mergePolicy, schema.Insert, side{teaHere, by("hq", 20)}, nil, side{teaThere, by("north", 30)}, "remote: 1 chai 3 7, of north at 30"},
+	{"merge of two inserts is latest, here", mergePolicy, schema.Insert, side{teaHere, by("hq", 20)}, nil, side{teaThere, by("north", 10)}, "local: 1 tea 4 8, of hq at 20"},
+	{"merge, an unchanged column stays", mergePolicy, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{row("1", "chai", gone, "10"), by("north", 30)}, "merged: 1 chai 4 8, of north at 30"},
+	{"add, the sum, and the rest from the later", addPolicy, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaThere, by("north", 30)}, "merged: 1 chai 3 5, of north at 30"},
+	{"add, the sum, and the rest stays", addPolicy, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaThere, by("north", 10)}, "merged: 1 tea 4 5, of hq at 20"},
+	{"add, nothing was added there", addPolicy, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{teaBefore, by("north", 10)}, "local: 1 tea 4 8, of hq at 20"},
+	{"add, no counter moved, the other is later", addPolicy, schema.Update, side{row("1", "te", "3", "10"), by("hq", 20)}, teaBefore, side{row("1", "chai", "3", "10"), by("north", 30)}, "remote: 1 chai 3 10, of north at 30"},
+	{"add, two inserts", addPolicy, schema.Insert, side{teaHere, by("hq", 20)}, nil, side{teaThere, by("north", 30)}, "merged: 1 chai 3 15, of north at 30"},
+	{"add, NULL here counts as nothing", addPolicy, schema.Update, side{row("1", "tea", "3", null), by("hq", 20)}, row("1", "tea", "3", null), side{row("1", "tea", "3", "4"), by("north", 30)}, "remote: 1 tea 3 4, of north at 30"},
+	{"add, a NULL from there is no sum, later", addPolicy, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{row("1", "tea", "4", null), by("north", 30)}, "remote: 1 tea 4 NULL, of north at 30"},
+	{"add, a NULL from there is no sum, earlier", addPolicy, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{row("1", "tea", "4", null), by("north", 10)}, "local: 1 tea 4 8, of hq at 20"},
+	{"add, a counter that the log left out", addPolicy, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{row("1", "chai", "3", gone), by("north", 30)}, "remote: 1 chai 3 8, of north at 30"},
+	{"add with a delete is latest", addPolicy, schema.Delete, side{teaHere, by("hq", 20)}, teaBefore, side{nil, by("north", 30)}, "remote: none, of north at 30"},
+	{"a large value stays as it is here", latestPolicy, schema.Update, side{teaHere, by("hq", 20)}, teaBefore, side{row("1", gone, "5", "7"), by("north", 30)}, "remote: 1 tea 5 7, of north at 30"},
+	{"a large value comes from the image before", latestPolicy, schema.Update, side{nil, by("hq", 20)}, teaBefore, side{row("1", gone, "5", "7"), by("north", 30)}, "remote: 1 tea 5 7, of north at 30"},
+	{"a large value that nobody has leaves the row gone", latestPolicy, schema.Update, side{nil, by("hq", 20)}, row("1", gone, gone, gone), side{row("1", gone, "5", "7"), by("north", 30)}, "local: none, of hq at 20"},
+	{"branch cannot take what is not whole either", schema.Policy{Kind: schema.BranchWins}, schema.Update, side{nil, by("hq", 20)}, nil, side{row("1", gone, "5", "7"), by("north", 30)}, "local: none, of hq at 20"},
+}
+
 func TestDecide(t *testing.T) {
-	var (
-		before = row("1", "tea", "3", "10")
-		local  = row("1", "tea", "4", "8")
-		remote = row("1", "chai", "3", "7")
-	)
-	type side struct {
-		schema.Row
-		version
-	}
-	ordered := func(o ...schema.Office) schema.Policy { return schema.Policy{Kind: schema.Ordered, Order: o} }
-	here, there := func(r schema.Row, v version) side { return side{r, v} }, func(r schema.Row, v version) side { return side{r, v} }
-	tests := []struct {
-		name   string
-		policy schema.Policy
-		op     schema.Op
-		local  side
-		before schema.Row
-		remote side
-		want   string
-	}{
-		{"latest, the other office's is later", latestPolicy, schema.Update, here(local, by("hq", 20)), before, there(remote, by("north", 30)), "remote: 1 chai 3 7, of north at 30"},
-		{"latest, the row here is later", latestPolicy, schema.Update, here(local, by("hq", 20)), before, there(remote, by("north", 10)), "local: 1 tea 4 8, of hq at 20"},
-		{"latest, a tie goes to the later name", latestPolicy, schema.Update, here(local, by("hq", 20)), before, there(remote, by("north", 20)), "remote: 1 chai 3 7, of north at 20"},
-		{"latest, a tie whoever is here", latestPolicy, schema.Update, here(local, by("north", 20)), before, there(remote, by("hq", 20)), "local: 1 tea 4 8, of north at 20"},
-		{"latest, update/delete, later", latestPolicy, schema.Delete, here(local, by("hq", 20)), before, there(nil, by("north", 30)), "remote: none, of north at 30"},
-		{"latest, update/delete, earlier", latestPolicy, schema.Delete, here(local, by("hq", 20)), before, there(nil, by("north", 10)), "local: 1 tea 4 8, of hq at 20"},
-		{"latest, delete/update, later", latestPolicy, schema.Update, here(nil, by("hq", 20)), before, there(remote, by("north", 30)), "remote: 1 chai 3 7, of north at 30"},
-		{"latest, delete/update, earlier", latestPolicy, schema.Update, here(nil, by("hq", 20)), before, there(remote, by("north", 10)), "local: none, of hq at 20"},
-		{"latest, delete/delete", latestPolicy, schema.Delete, here(nil, by("hq", 20)), before, there(nil, by("north", 30)), "remote: none, of north at 30"},
-		{"latest, insert/insert", latestPolicy, schema.Insert, here(local, by("hq", 20)), nil, there(remote, by("north", 30)), "remote: 1 chai 3 7, of north at 30"},
-		{"head keeps an older row", schema.Policy{Kind: schema.HeadWins}, schema.Update, here(local, by("hq", 20)), before, there(remote, by("north", 30)), "local: 1 tea 4 8, of hq at 20"},
-		{"head keeps what is gone gone", schema.Policy{Kind: schema.HeadWins}, schema.Update, here(nil, by("hq", 20)), before, there(remote, by("north", 30)), "local: none, of hq at 20"},
-		{"head keeps another branch's row", schema.Policy{Kind: schema.HeadWins}, schema.Delete, here(local, by("south", 20)), before, there(nil, by("north", 30)), "local: 1 tea 4 8, of south at 20"},
-		{"branch takes an older row", schema.Policy{Kind: schema.BranchWins}, schema.Update, here(local, by("hq", 20)), before, there(remote, by("north", 10)), "remote: 1 chai 3 7, of north at 10"},
-		{"branch takes an older delete", schema.Policy{Kind: schema.BranchWins}, schema.Delete, here(local, by("hq", 20)), before, there(nil, by("north", 10)), "remote: none, of north at 10"},
-		{"branch takes an older insert", schema.Policy{Kind: schema.BranchWins}, schema.Insert, here(local, by("hq", 20)), nil, there(remote, by("north", 10)), "remote: 1 chai 3 7, of north at 10"},
-		{"manual waits", schema.Policy{Kind: schema.Manual}, schema.Update, here(local, by("hq", 20)), before, there(remote, by("north", 30)), "none: 1 tea 4 8, of hq at 20"},
-		{"manual waits, too, where nothing is left", schema.Policy{Kind: schema.Manual}, schema.Update, here(nil, by("hq", 20)), before, there(remote, by("north", 30)), "none: none, of hq at 20"},
-		{"the office named first wins though older", ordered("north", "hq"), schema.Update, here(local, by("hq", 20)), before, there(remote, by("north", 10)), "remote: 1 chai 3 7, of north at 10"},
-		{"the office named later loses though newer", ordered("hq", "north"), schema.Update, here(local, by("hq", 20)), before, there(remote, by("north", 30)), "local: 1 tea 4 8, of hq at 20"},
-		{"one that is named wins over one that is not", ordered("south", "north"), schema.Update, here(local, by("hq", 20)), before, there(remote, by("north", 10)), "remote: 1 chai 3 7, of north at 10"},
-		{"one that is not named loses", ordered("hq"), schema.Delete, here(local, by("hq", 20)), before, there(nil, by("north", 30)), "local: 1 tea 4 8, of hq at 20"},
-		{"two that are not named: the later", ordered("south"), schema.Update, here(local, by("hq", 20)), before, there(remote, by("north", 30)), "remote: 1 chai 3 7, of north at 30"},
-		{"an office against itself: what comes later, whatever its clock", ordered("north"), schema.Update, here(local, by("north", 20)), before, there(remote, by("north", 19)), "remote: 1 chai 3 7, of north at 19"},
-		{"merge, each its column, both the last", mergePolicy, schema.Update, here(local, by("hq", 20)), before, there(remote, by("north", 30)), "merged: 1 chai 4 7, of north at 30"},
-		{"merge, the overlap to the row here", mergePolicy, schema.Update, here(local, by("hq", 20)), before, there(remote, by("north", 10)), "merged: 1 chai 4 8, of hq at 20"},
-		{"merge, only the other side changed", mergePolicy, schema.Update, here(before, by("hq", 20)), before, there(remote, by("north", 10)), "remote: 1 chai 3 7, of hq at 20"},
-		{"merge, only this side changed", mergePolicy, schema.Update, here(local, by("hq", 20)), before, there(before, by("north", 30)), "local: 1 tea 4 8, of north at 30"},
-		{"merge, NULL is a value", mergePolicy, schema.Update, here(row("1", null, "3", "10"), by("hq", 20)), before, there(row("1", "tea", null, "10"), by("north", 30)), "merged: 1 NULL NULL 10, of north at 30"},
-		{"merge, equal numbers of two scales did not change", mergePolicy, schema.Update, here(row("1", "tea", "3", "8.00"), by("hq", 20)), row("1", "tea", "3", "10.0"), there(row("1", "tea", "3", "10.00"), by("north", 30)), "local: 1 tea 3 8.00, of north at 30"},
-		{"merge with a delete is latest", mergePolicy, schema.Delete, here(local, by("hq", 20)), before, there(nil, by("north", 30)), "remote: none, of north at 30"},
-		{"merge of what is gone is latest", mergePolicy, schema.Update, here(nil, by("hq", 40)), before, there(remote, by("north", 30)), "local: none, of hq at 40"},
-		{"merge of two inserts is latest", mergePolicy, schema.Insert, here(local, by("hq", 20)), nil, there(remote, by("north", 30)), "remote: 1 chai 3 7, of north at 30"},
-		{"merge of two inserts is latest, here", mergePolicy, schema.Insert, here(local, by("hq", 20)), nil, there(remote, by("north", 10)), "local: 1 tea 4 8, of hq at 20"},
-		{"merge, an unchanged column stays", mergePolicy, schema.Update, here(local, by("hq", 20)), before, there(row("1", "chai", gone, "10"), by("north", 30)), "merged: 1 chai 4 8, of north at 30"},
-		{"add, the sum, and the rest from the later", addPolicy, schema.Update, here(local, by("hq", 20)), before, there(remote, by("north", 30)), "merged: 1 chai 3 5, of north at 30"},
-		{"add, the sum, and the rest stays", addPolicy, schema.Update, here(local, by("hq", 20)), before, there(remote, by("north", 10)), "merged: 1 tea 4 5, of hq at 20"},
-		{"add, nothing was added there", addPolicy, schema.Update, here(local, by("hq", 20)), before, there(before, by("north", 10)), "local: 1 tea 4 8, of hq at 20"},
-		{"add, no counter moved, the other is later", addPolicy, schema.Update, here(row("1", "te", "3", "10"), by("hq", 20)), before, there(row("1", "chai", "3", "10"), by("north", 30)), "remote: 1 chai 3 10, of north at 30"},
-		{"add, two inserts", addPolicy, schema.Insert, here(local, by("hq", 20)), nil, there(remote, by("north", 30)), "merged: 1 chai 3 15, of north at 30"},
-		{"add, NULL here counts as nothing", addPolicy, schema.Update, here(row("1", "tea", "3", null), by("hq", 20)), row("1", "tea", "3", null), there(row("1", "tea", "3", "4"), by("north", 30)), "remote: 1 tea 3 4, of north at 30"},
-		{"add, a NULL from there is no sum, later", addPolicy, schema.Update, here(local, by("hq", 20)), before, there(row("1", "tea", "4", null), by("north", 30)), "remote: 1 tea 4 NULL, of north at 30"},
-		{"add, a NULL from there is no sum, earlier", addPolicy, schema.Update, here(local, by("hq", 20)), before, there(row("1", "tea", "4", null), by("north", 10)), "local: 1 tea 4 8, of hq at 20"},
-		{"add, a counter that the log left out", addPolicy, schema.Update, here(local, by("hq", 20)), before, there(row("1", "chai", "3", gone), by("north", 30)), "remote: 1 chai 3 8, of north at 30"},
-		{"add with a delete is latest", addPolicy, schema.Delete, here(local, by("hq", 20)), before, there(nil, by("north", 30)), "remote: none, of north at 30"},
-		{"a large value stays as it is here", latestPolicy, schema.Update, here(local, by("hq", 20)), before, there(row("1", gone, "5", "7"), by("north", 30)), "remote: 1 tea 5 7, of north at 30"},
-		{"a large value comes from the image before", latestPolicy, schema.Update, here(nil, by("hq", 20)), before, there(row("1", gone, "5", "7"), by("north", 30)), "remote: 1 tea 5 7, of north at 30"},
-		{"a large value that nobody has leaves the row gone", latestPolicy, schema.Update, here(nil, by("hq", 20)), row("1", gone, gone, gone), there(row("1", gone, "5", "7"), by("north", 30)), "local: none, of hq at 20"},
-		{"branch cannot take what is not whole either", schema.Policy{Kind: schema.BranchWins}, schema.Update, here(nil, by("hq", 20)), nil, there(row("1", gone, "5", "7"), by("north", 30)), "local: none, of hq at 20"},
-	}
-	for _, c := range tests {
+	for _, c := range contests {
 		t.Run(c.name, func(t *testing.T) {
 			contest := contest{policy: c.policy, table: article, op: c.op, local: c.local.Row, localBy: c.local.version, before: c.before, remote: c.remote.Row, by: c.remote.version}
 			localWas, remoteWas := slices.Clone(c.local.Row), slices.Clone(c.remote.Row)
@@ -341,14 +345,14 @@ func TestImageThereAndBack(t *testing.T) {
 		Columns: []schema.Column{integer("id"), text(`na"me`), {Name: "raw", Kind: schema.KindBytes, Nullable: true}, text("ümlaut")},
 	})
 	rapid.Check(t, func(t *rapid.T) {
-		value := func(label string, any *rapid.Generator[string]) schema.Value {
+		value := func(label string, words *rapid.Generator[string]) schema.Value {
 			switch rapid.IntRange(0, 3).Draw(t, label+" state") {
 			case 0:
 				return schema.NullValue()
 			case 1:
 				return schema.Value{}
 			}
-			return schema.Of(any.Draw(t, label))
+			return schema.Of(words.Draw(t, label))
 		}
 		words := rapid.OneOf(rapid.String(), rapid.SampledFrom([]string{"", `\x00`, `\xzz`, `\\`, "null", "<&>\u2028", "a\x00b", "\ufffd", "NULL"}))
 		raw := rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) })

@@ -542,7 +542,7 @@ func (w *writer) unpark(ctx context.Context, st *step, rows []schema.RowID, queu
 		done = append(done, key)
 		args := []schema.Value{
 			schema.Of(stateResolved), schema.Of(strconv.FormatInt(o.Now().UnixMicro(), 10)), schema.Of(string(o.Office)),
-			schema.Of(st.plan.target.TableName.String()), schema.Of(key), schema.Of(stateParked),
+			schema.Of(st.plan.target.String()), schema.Of(key), schema.Of(stateParked),
 		}
 		if _, err := w.one(ctx, &step{form: d.resolvedForm(), args: args, at: st.at}); err != nil {
 			return fmt.Errorf("mark an entry of the conflict log as resolved: %w", err)

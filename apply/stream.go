@@ -146,9 +146,9 @@ func (s *stream) group(ctx context.Context, txs []schema.Transaction) error {
 }
 
 const (
-	// busyTries and busyWait bound how long others' locks are waited for here, some ten seconds in all; then the session
-	// ends, visibly, and everything begins again.
-	busyTries = 40
+	// busyLimit bounds how long others' locks are waited for here; then the session ends, visibly, and everything begins
+	// again. The servers have limits of their own for each wait, 300 ms to 5 s.
+	busyLimit = 10 * time.Second
 	busyWait  = 5 * time.Millisecond
 	// busyMost is where the wait stops growing.
 	busyMost = 500 * time.Millisecond
@@ -157,14 +157,14 @@ const (
 // patient tries again what failed because of others' locks: a single transaction many times, several together only once,
 // because they are better written one after the other.
 func (s *stream) patient(ctx context.Context, txs []schema.Transaction) error {
-	wait := busyWait
-	for tries := 1; ; tries++ {
+	began, wait := time.Now(), busyWait
+	for {
 		err := s.afresh(ctx, txs)
 		if !errors.Is(err, errBusy) {
 			return err
 		}
 		s.stats.Busy++
-		if len(txs) > 1 || tries >= busyTries {
+		if len(txs) > 1 || time.Since(began) > busyLimit {
 			if load := s.load(ctx); load != nil {
 				return load
 			}
