@@ -22,7 +22,8 @@ type parking struct {
 type holding map[schema.RowID]bool
 
 func (h holding) Held(_ schema.TableName, row schema.RowID, _ bool) (bool, error) { return h[row], nil }
-func (h holding) HeldTable(schema.TableName) bool                                 { return len(h) > 0 }
+
+func (h holding) HeldTable(schema.TableName) bool { return len(h) > 0 }
 
 // eachParking runs a test at the head and at a branch of either engine.
 func eachParking(t *testing.T, test func(p *parking)) {
