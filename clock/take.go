@@ -55,21 +55,23 @@ func (x *Index) take(own schema.Office, role schema.Role, tx *schema.Transaction
 	return stale, nil
 }
 
-// takeChange touches what a change touches. A decision that missed the row's last touch leaves the row that touch's version:
-// so it stands.
+// takeChange touches what a change touches. A decision that missed the row's last touch leaves the row that touch's version,
+// and standing: so it is until it is told again. If it is told to be absent even then, the log cannot be right (a foreign key's
+// cascade is not in every log), and that counts.
 func (x *Index) takeChange(own schema.Office, tx *schema.Transaction, c *schema.Change, missed Touch) error {
 	t, plain := Touch{Seq: tx.Pos.Seq, Stamp: tx.Stamp, Origin: tx.Origin}, tx.Origin != own
 	if c.Decided != nil {
 		t.Stamp, t.Origin, plain = c.Decided.Stamp, c.Decided.Origin, false
 	}
+	gone := c.Op == schema.Delete
 	if missed.Seq != 0 {
-		t.Stamp, t.Origin = missed.Stamp, missed.Origin
+		t.Stamp, t.Origin, gone = missed.Stamp, missed.Origin, tx.Origin == own
 	}
 	if schema.Planted(schema.TombstoneForgotten) && c.Op == schema.Delete {
 		return nil
 	}
 	first, second, two := c.Rows()
-	if err := x.touch(first, t, plain, c.Op == schema.Delete || two); err != nil {
+	if err := x.touch(first, t, plain, gone || two); err != nil {
 		return err
 	}
 	if two && !schema.Planted(schema.SecondKeyForgotten) {

@@ -81,7 +81,7 @@ func (m *model) drawTransaction(t *rapid.T, own schema.Office, role schema.Role,
 		if absent != (schema.RowID{}) && m.stale(&c, absent, all) {
 			stale = append(stale, c)
 			if last := m.last(absent); last.Seq > max(m.released, m.last(c.Table.TableID()).Seq) {
-				touches[0].Stamp, touches[0].Origin = last.Stamp, last.Origin
+				touches[0].Stamp, touches[0].Origin, touches[0].gone = last.Stamp, last.Origin, false
 			}
 		}
 		tx.Changes, all = append(tx.Changes, c), append(all, touches...)
