@@ -27,6 +27,7 @@ type Memory struct {
 	log    []MemoryCommit
 	grown  chan struct{} // closed when the log does
 	kept   int           // commits before it are gone from the log
+	waited map[string]bool
 }
 
 // MemoryOptions say what a database in memory is like.
@@ -80,7 +81,7 @@ const (
 func NewMemory(o MemoryOptions) *Memory {
 	m := &Memory{
 		options: o, tables: map[schema.TableName]*memoryTable{}, locks: map[memoryCell]*memoryWork{},
-		freed: make(chan struct{}), works: map[*memoryWork]bool{}, grown: make(chan struct{}),
+		freed: make(chan struct{}), works: map[*memoryWork]bool{}, grown: make(chan struct{}), waited: map[string]bool{},
 	}
 	for i := range o.Tables {
 		m.tables[o.Tables[i].TableName] = &memoryTable{Table: &o.Tables[i], rows: map[string]schema.Row{}}

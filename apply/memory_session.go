@@ -294,6 +294,7 @@ func (s *memorySession) executeOwn(ctx context.Context, st *step) (int64, error)
 	case ownEntry:
 		return s.append(ctx, conflicts, args, schema.Of("0"), schema.Of(""))
 	case ownPark:
+		s.db.waited[args[2].Text()+" "+args[3].Text()] = true
 		return s.append(ctx, parked, args, schema.Of("0"))
 	case ownUnpark:
 		return s.each(parked, func(r schema.Row) bool { return r[1] == args[0] && r[2] == args[1] }, func(key string) error {
@@ -406,6 +407,13 @@ func (m *Memory) Conflicts() []MemoryConflict {
 		all = append(all, e)
 	}
 	return all
+}
+
+// Waited reports whether a change of a row ever waited here; key as in Change.KeyString.
+func (m *Memory) Waited(table schema.TableName, key string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.waited[table.String()+" "+key]
 }
 
 // Parked are the changes that wait in the database, oldest first; each transaction has one.

@@ -77,6 +77,7 @@ type plan struct {
 	pause      float64 // how often a moment passes although somebody could go on
 	stall      float64 // how often some seconds do
 	speeds     []float64
+	shift      float64 // how often they change
 	budget     int64
 	clockRows  int
 	queueLimit int
@@ -96,9 +97,13 @@ func newPlan(r *rand.Rand) plan {
 		pause: pick(r, 0.05, 0.2, 0.5), stall: pick(r, 0, 0.001, 0.003),
 		speeds:   pick(r, []float64{1}, []float64{1, 1, 0.2}, []float64{1, 0.1, 0.01}),
 		budget:   pick[int64](r, 64<<10, 128<<10, 1<<20),
+		shift:    pick(r, 0.003, 0.01, 0.01),
 		logBatch: 1 + r.IntN(5), repeat: pick(r, 0, 0, 0.05, 0.3),
 	}
 
+	if p.deletes || p.moves || p.truncate { // XXX
+		p.large = nil
+	}
 	p.policy = policies[r.IntN(len(policies))]
 	p.oldRows = p.policy.NeedsOld() || r.IntN(3) > 0
 	if r.IntN(8) == 0 {
@@ -238,7 +243,7 @@ func (w *world) statement(o *office, who string) statement {
 				return err
 			}
 		}
-	case 6:
+	case 6, 7:
 		if w.plan.moves {
 			key, to := w.key(), w.key()
 			return update(key, func(r schema.Row) { r[colID], r[colWho] = to[colID], schema.Of(who) })

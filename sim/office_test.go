@@ -36,6 +36,7 @@ type office struct {
 
 	mu      sync.Mutex
 	skew    time.Duration
+	latest  time.Time                     // that its clock ever showed
 	epoch   uint64                        // of the journal that the database belongs to
 	members map[schema.Office]peer.Member // at the head
 	down    chan struct{}                 // closed when the database crashes
@@ -59,6 +60,7 @@ func (w *world) newOffice(i int) *office {
 	o.db = apply.NewMemory(apply.MemoryOptions{
 		Engine: w.plan.engines[i], Tables: tables(w.plan.engines[i], w.plan.unique), Now: o.now, OldRows: w.plan.oldRows, Large: w.plan.large,
 	})
+	o.disk.SyncLies(schema.Planted(schema.ConfirmedBeforeDurable))
 	for _, row := range w.plan.first {
 		o.db.Load(items, row)
 	}
@@ -69,7 +71,11 @@ func (w *world) newOffice(i int) *office {
 func (o *office) now() time.Time {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return time.Now().Add(o.skew).Truncate(o.w.plan.coarse)
+	now := time.Now().Add(o.skew).Truncate(o.w.plan.coarse)
+	if now.After(o.latest) {
+		o.latest = now
+	}
+	return now
 }
 
 // sends and receives are what the tables' flow says.
@@ -604,6 +610,12 @@ func (f followed) Messages(cursor uint64, maxBytes int) (messages [][]byte, next
 		messages = append(messages, entries[i].Message)
 	}
 	return messages, uint64(at), err
+}
+
+func (o *office) membership() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.members)
 }
 
 // number reads a whole number that this program wrote.

@@ -2,5 +2,8 @@
 
 package sim_test
 
-// seeds is small under the race detector, which makes all of it some ten times slower.
-const seeds = 100
+// Few under the race detector, which makes all of it some ten times slower.
+const (
+	seeds        = 100
+	plantedShare = 20
+)

@@ -2,5 +2,9 @@
 
 package sim_test
 
-// seeds are run in each `make test`.
-const seeds = 2000
+// How many are run in each `make test`.
+const (
+	seeds = 2000
+	// plantedShare of the seeds in which a planted bug must show are run without it.
+	plantedShare = 2
+)

@@ -123,7 +123,7 @@ func (w *world) anyWaits() bool {
 func (w *world) next() *ticket {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.r.Float64() < 0.01 {
+	if w.r.Float64() < w.plan.shift {
 		w.weights = map[string]float64{}
 	}
 	slices.SortStableFunc(w.waiting, func(a, b *ticket) int { return cmp.Compare(a.who, b.who) })
@@ -168,6 +168,9 @@ func (w *world) run() (err error) {
 		o.start()
 	}
 	defer w.stop()
+	for w.plan.budget < 64<<10 && w.head().membership() < w.plan.branches {
+		w.turn() // whoever comes when a small journal has begun to let go must join
+	}
 	for w.wanted() {
 		w.live(w.turn())
 	}

@@ -1,0 +1,124 @@
+package sim_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"cdc-sidecar/schema"
+)
+
+// plantedBugs are mistakes that must be noticed, each within so many seeds of companies that are likely to meet it.
+var plantedBugs = []struct {
+	name   string
+	bugs   []schema.Bug
+	seeds  uint64
+	likely func(*plan)
+}{
+	{"journal says durable before it is", []schema.Bug{schema.ConfirmedBeforeDurable}, 100, func(p *plan) {
+		p.faults, p.faultRate = []func(*world){powerFailure}, 0.01
+	}},
+	{"seen off by one", []schema.Bug{schema.SeenOffByOne}, 100, contended},
+	{"no barrier", []schema.Bug{schema.NoBarrier}, 100, contended},
+	{"no hold", []schema.Bug{schema.NoHold}, 100, contended},
+	{"neither barrier nor hold", []schema.Bug{schema.NoBarrier, schema.NoHold}, 100, contended},
+	{"clock of the wrong side", []schema.Bug{schema.ClockOfTheWrongSide}, 100, contended},
+	{"own changes conflict", []schema.Bug{schema.OwnChangesConflict}, 100, func(p *plan) {
+		contended(p)
+		p.solo = p.branches
+	}},
+	{"tie undecided", []schema.Bug{schema.TieUndecided}, 200, func(p *plan) {
+		contended(p)
+		p.coarse, p.skews = 10*time.Second, [5]time.Duration{}
+	}},
+	{"tombstone forgotten", []schema.Bug{schema.TombstoneForgotten}, 100, func(p *plan) {
+		contended(p)
+		p.deletes = true
+	}},
+	{"delta added twice", []schema.Bug{schema.DeltaTwice}, 100, adding},
+	{"value instead of delta", []schema.Bug{schema.AbsoluteNotDelta}, 100, adding},
+	{"resolution suppressed at its origin", []schema.Bug{schema.ResolutionSuppressed}, 100, contended},
+	{"report beside the stream", []schema.Bug{schema.ReportBesideStream}, 400, slowCapture},
+	{"acknowledged by the echo alone", []schema.Bug{schema.AcknowledgedByEcho}, 100, contended},
+	{"stamp not raised by what is applied", []schema.Bug{schema.StampNotRaised}, 200, func(p *plan) {
+		contended(p)
+		p.skews = [5]time.Duration{time.Hour, 0, -time.Hour, 20 * time.Second, 0}
+	}},
+	{"drift not clamped", []schema.Bug{schema.DriftNotClamped}, 100, func(p *plan) {
+		contended(p)
+		p.skews = [5]time.Duration{0, 2 * time.Hour, 2 * time.Hour, 2 * time.Hour, 2 * time.Hour}
+	}},
+	{"progress row behind the rows", []schema.Bug{schema.ProgressBehind}, 50, contended},
+	{"stale absence not told again", []schema.Bug{schema.StaleAbsenceUntold}, 400, func(p *plan) {
+		contended(p)
+		p.keys, p.deletes, p.rate, p.speeds, p.policy = 5, true, 0.5, []float64{1, 0.1, 0.01}, schema.Policy{Kind: schema.HeadWins}
+	}},
+	{"order of waiting changes lost", []schema.Bug{schema.ParkedOrderLost}, 400, func(p *plan) {
+		contended(p)
+		p.unique = true
+	}},
+	{"loser not logged", []schema.Bug{schema.LoserNotLogged}, 100, contended},
+	{"duplicates applied", []schema.Bug{schema.DuplicateApplied}, 100, func(p *plan) {
+		contended(p)
+		p.repeat = 0.3
+	}},
+	{"row clocks not rebuilt", []schema.Bug{schema.ClocksNotRebuilt}, 200, func(p *plan) {
+		contended(p)
+		p.faults, p.faultRate = []func(*world){killProcess, cutLine}, 0.01
+	}},
+	{"second key forgotten", []schema.Bug{schema.SecondKeyForgotten}, 200, func(p *plan) {
+		contended(p)
+		p.moves, p.keys, p.first = true, 6, nil
+	}},
+	{"released before it is reported", []schema.Bug{schema.ReleasedBeforeReported}, 200, slowCapture},
+}
+
+// contended is a company whose offices write the same few rows.
+func contended(p *plan) {
+	p.branches, p.policy, p.solo = max(p.branches, 2), schema.Policy{Kind: schema.Latest}, -1
+	p.keys, p.unique, p.truncate, p.large = 1+p.keys%3, false, false, nil
+	p.first = p.first[:min(len(p.first), 1)]
+	p.speeds = []float64{1, 0.2, 0.02}
+}
+
+func adding(p *plan) {
+	contended(p)
+	p.policy, p.oldRows, p.deletes, p.moves = schema.Policy{Kind: schema.Add, Add: []string{"n"}}, true, false, false
+}
+
+// slowCapture is a company whose journals keep little, and whose lines are cut.
+func slowCapture(p *plan) {
+	contended(p)
+	p.budget, p.writes, p.speeds, p.shift, p.clockRows = 24<<10, 100, []float64{1, 1, 1, 0.002}, 0.001, 4
+	p.faults, p.faultRate, p.queueLimit = nil, 0, 0
+}
+
+// TestPlantedBugs proves that the validators notice what they are there for.
+func TestPlantedBugs(t *testing.T) {
+	for _, c := range plantedBugs {
+		t.Run(c.name, func(t *testing.T) {
+			defer schema.Plant(c.bugs...)()
+			caught := ""
+			search(t, 1, c.seeds, c.likely, func(w *world, err error) bool {
+				caught = fmt.Sprintf("seed %d: %v", w.seed, err)
+				return true
+			})
+			if caught == "" {
+				t.Fatalf("not noticed within %d seeds", c.seeds)
+			}
+			t.Log(caught)
+		})
+	}
+}
+
+// TestNothingPlanted: the same companies are all right when nothing is planted.
+func TestNothingPlanted(t *testing.T) {
+	for _, c := range plantedBugs {
+		t.Run(c.name, func(t *testing.T) {
+			search(t, 1, c.seeds/plantedShare, c.likely, func(w *world, err error) bool {
+				t.Error(report(w, err))
+				return true
+			})
+		})
+	}
+}
