@@ -53,21 +53,12 @@ test: ## Every test, on real servers (FULL=1 for the large sizes)
 	CGO_ENABLED=1 CDC_PLAIN_BINARY=$(BINARY) CDC_RACE_BINARY=$(RACE) \
 		go test -race -count 1 -p 1 -timeout $(TEST_TIMEOUT) ./...
 	go test -count 1 -timeout $(TEST_TIMEOUT) ./sim
-	go test -count 1 -timeout $(TEST_TIMEOUT) ./sim
 
 # The race detector makes a seed ten times as long: `make test` runs a hundred with it, and two thousand without.
 .PHONY: sim
 sim: $(GOTMPDIR) ## The simulation: SEEDS=n seeds, from FROM=k on
 	@scripts/prerequisites go
 	CDC_SIM_SEEDS=$(SEEDS) CDC_SIM_FROM=$(FROM) go test -count 1 -timeout 0 -run TestSeeds -v ./sim
-
-# CDC_SIM_SEEDS and CDC_SIM_FROM say which seeds; `make test` runs few under the race detector and 2,000 without it.
-SEEDS ?= 2000
-FROM  ?= 1
-.PHONY: sim
-sim: $(GOTMPDIR) ## A company in memory, from SEEDS=n seeds (FROM=k): crashes, delays, conflicts
-	@scripts/prerequisites go
-	CDC_SIM_SEEDS=$(SEEDS) CDC_SIM_FROM=$(FROM) go test -count 1 -timeout $(TEST_TIMEOUT) -run TestSeeds ./sim
 
 .PHONY: bench
 bench: $(GOTMPDIR) ## Go benchmarks of all rooms
