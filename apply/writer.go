@@ -380,6 +380,9 @@ func (w *writer) careful(ctx context.Context, st *step) error {
 		return nil
 	}
 	if !st.change.After.Complete(st.change.Table) {
+		if removed, err := w.removedHere(st); removed || err != nil {
+			return err
+		}
 		return locate(&schema.RejectedError{
 			Table: st.change.Table.TableName, Cause: errors.New("the row to update is not here, and the change does not hold all of its columns"),
 			Remedy: "copy the row from the office that has it",
@@ -405,6 +408,21 @@ func (w *writer) came(st *step, n int) bool {
 
 func vanished(st *step) error {
 	return fmt.Errorf("apply %s to table %s at %s: %w", st.change.Op, st.change.Table.TableName, st.at, errVanished)
+}
+
+// removedHere explains at a branch why a row is missing: this office removed it, and the head had not met that when it changed
+// the row. It will, and say how the row stands. The acknowledgement by which that is known may be of a later place of the
+// stream than the change in hand, so it does not help here.
+func (w *writer) removedHere(st *step) (bool, error) {
+	hold := w.stream.applier.options.Hold
+	if hold == nil || len(st.touched()) == 0 {
+		return false, nil
+	}
+	touched, err := hold.Touched(st.plan.target.TableName, st.rows[0])
+	if touched {
+		w.tally.Held++
+	}
+	return touched, err
 }
 
 // insert inserts a row; one that exists is given all columns of the change.

@@ -297,7 +297,7 @@ func (f *Follower) Close() error { return f.current().Close() }
 // Acknowledge notes that the head has processed this office's changes to seq.
 func (f *Follower) Acknowledge(seq uint64) error {
 	f.note(func() { f.acked = max(f.acked, seq) })
-	return f.current().Release(seq)
+	return nil // what is acknowledged stays known as long as the journal retains it: see Touched
 }
 
 // Held reports whether the row, or its whole table by a truncate, has a change of this office that the head has not
@@ -312,6 +312,12 @@ func (f *Follower) Held(table schema.TableName, row schema.RowID, removes bool) 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return t.Seq > f.acked, err
+}
+
+// Touched reports whether what the journal retains has a change of this office to the row, or to its whole table.
+func (f *Follower) Touched(table schema.TableName, row schema.RowID) (bool, error) {
+	t, err := f.current().Against(table, row, "")
+	return t.Seq > 0, err
 }
 
 // HeldTable reports whether any row of the table has.
