@@ -23,6 +23,7 @@ const (
 	DriftNotClamped                       // a stamp from far ahead is taken as it is
 	ProgressBehind                        // the progress row is written behind the rows
 	StaleAbsenceUntold                    // a row decided absent, and written meanwhile, is not told again
+	AbsenceBelieved                       // a row that was not there before the barrier is not looked for behind it
 	ParkedOrderLost                       // what waits of a row is tried without regard to its order
 	LoserNotLogged                        // the conflict log has no image of the change that lost
 	DuplicateApplied                      // a transaction that was applied already is applied again
