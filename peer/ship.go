@@ -136,9 +136,11 @@ func (p *Peers) mark() {
 	seen := p.outbox.Seen()
 	_, last := p.outbox.Bounds()
 	if schema.Planted(schema.ReportBesideStream) {
+		p.mu.Lock()
 		for _, m := range p.members {
 			seen, last = m.progress, 0
 		}
+		p.mu.Unlock()
 	}
 	if seen.IsZero() || seen == p.marked || p.next <= last {
 		return // entries are still to be sent, and they will say it

@@ -66,7 +66,8 @@ type plan struct {
 	moves    bool
 	truncate bool
 	deletes  bool
-	solo     int // the one office that writes; -1: all do
+	seesaw   bool // the head deletes rows and inserts them again, which the branches update
+	solo     int  // the one office that writes; -1: all do
 	first    []schema.Row
 	keys     int
 	writes   int
@@ -78,6 +79,7 @@ type plan struct {
 	stall      float64 // how often some seconds do
 	speeds     []float64
 	shift      float64 // how often they change
+	late       float64 // the speed at which what an application committed is seen, when the log has it
 	budget     int64
 	clockRows  int
 	queueLimit int
@@ -97,6 +99,7 @@ func newPlan(r *rand.Rand) plan {
 		pause: pick(r, 0.05, 0.2, 0.5), stall: pick(r, 0, 0.001, 0.003),
 		speeds:   pick(r, []float64{1}, []float64{1, 1, 0.2}, []float64{1, 0.1, 0.01}),
 		budget:   pick[int64](r, 64<<10, 128<<10, 1<<20),
+		late:     pick(r, 1, 1, 0.05),
 		shift:    pick(r, 0.003, 0.01, 0.01),
 		logBatch: 1 + r.IntN(5), repeat: pick(r, 0, 0, 0.05, 0.3),
 	}
@@ -201,7 +204,12 @@ func (w *world) begin(o *office, statements []statement) {
 	w.mu.Lock()
 	w.writing++
 	w.mu.Unlock()
-	step := func(ctx context.Context, _ string) error { return w.gate(ctx, nil, who) }
+	step := func(ctx context.Context, what string) error {
+		if what == "committed" {
+			return w.gate(ctx, nil, "late "+who)
+		}
+		return w.gate(ctx, nil, who)
+	}
 	w.apps.Go(func() {
 		_ = o.db.Write(context.Background(), step, func(t *apply.MemoryWrite) error { // what took place is in the log
 			for _, s := range statements {
@@ -219,7 +227,14 @@ func (w *world) begin(o *office, statements []statement) {
 
 // statement is what one statement of an application does; everything random is settled here.
 func (w *world) statement(o *office, who string) statement {
-	switch w.r.IntN(14) {
+	kind := w.r.IntN(14)
+	if w.plan.seesaw {
+		kind = 13
+		if o.role == schema.Head {
+			kind = pick(w.r, 1, 4)
+		}
+	}
+	switch kind {
 	case 0:
 		if o.role == schema.Head {
 			return insertInto(prices, w.writes, who)

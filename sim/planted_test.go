@@ -20,7 +20,7 @@ var plantedBugs = []struct {
 	}},
 	{"seen off by one", []schema.Bug{schema.SeenOffByOne}, 100, contended},
 	{"no barrier", []schema.Bug{schema.NoBarrier}, 100, contended},
-	{"no hold", []schema.Bug{schema.NoHold}, 100, contended},
+	// Without the hold alone, what a branch should have held is written over by the resolution that follows.
 	{"neither barrier nor hold", []schema.Bug{schema.NoBarrier, schema.NoHold}, 100, contended},
 	{"clock of the wrong side", []schema.Bug{schema.ClockOfTheWrongSide}, 100, contended},
 	{"own changes conflict", []schema.Bug{schema.OwnChangesConflict}, 100, func(p *plan) {
@@ -49,10 +49,8 @@ var plantedBugs = []struct {
 		p.skews = [5]time.Duration{0, 2 * time.Hour, 2 * time.Hour, 2 * time.Hour, 2 * time.Hour}
 	}},
 	{"progress row behind the rows", []schema.Bug{schema.ProgressBehind}, 50, contended},
-	{"stale absence not told again", []schema.Bug{schema.StaleAbsenceUntold}, 400, func(p *plan) {
-		contended(p)
-		p.keys, p.deletes, p.rate, p.speeds, p.policy = 5, true, 0.5, []float64{1, 0.1, 0.01}, schema.Policy{Kind: schema.HeadWins}
-	}},
+	{"absence believed", []schema.Bug{schema.AbsenceBelieved, schema.StaleAbsenceUntold}, 400, seenLate},
+	{"stale absence not told again", []schema.Bug{schema.StaleAbsenceUntold}, 400, seenLate},
 	{"order of waiting changes lost", []schema.Bug{schema.ParkedOrderLost}, 400, func(p *plan) {
 		contended(p)
 		p.unique = true
@@ -81,6 +79,13 @@ func contended(p *plan) {
 	p.speeds = []float64{1, 0.2, 0.02}
 }
 
+// seenLate is a company whose head deletes rows and inserts them again; what it commits is seen long after its log has it.
+func seenLate(p *plan) {
+	contended(p)
+	p.seesaw, p.keys, p.writes, p.late, p.faults = true, 8, 80, 0.01, nil
+	p.engines[0] = schema.Postgres
+}
+
 func adding(p *plan) {
 	contended(p)
 	p.policy, p.oldRows, p.deletes, p.moves = schema.Policy{Kind: schema.Add, Add: []string{"n"}}, true, false, false
@@ -95,6 +100,9 @@ func slowCapture(p *plan) {
 
 // TestPlantedBugs proves that the validators notice what they are there for.
 func TestPlantedBugs(t *testing.T) {
+	if raceDetector {
+		t.Skip("this is about validators; the race detector has TestSeeds")
+	}
 	for _, c := range plantedBugs {
 		t.Run(c.name, func(t *testing.T) {
 			defer schema.Plant(c.bugs...)()
@@ -111,11 +119,14 @@ func TestPlantedBugs(t *testing.T) {
 	}
 }
 
-// TestNothingPlanted: the same companies are all right when nothing is planted.
+// TestNothingPlanted: a fifth of the same companies is all right when nothing is planted.
 func TestNothingPlanted(t *testing.T) {
+	if raceDetector {
+		t.Skip("this is about validators; the race detector has TestSeeds")
+	}
 	for _, c := range plantedBugs {
 		t.Run(c.name, func(t *testing.T) {
-			search(t, 1, c.seeds/plantedShare, c.likely, func(w *world, err error) bool {
+			search(t, 1, c.seeds/5, c.likely, func(w *world, err error) bool {
 				t.Error(report(w, err))
 				return true
 			})

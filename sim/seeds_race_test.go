@@ -2,8 +2,8 @@
 
 package sim_test
 
-// Few under the race detector, which makes all of it some ten times slower.
 const (
-	seeds        = 100
-	plantedShare = 20
+	raceDetector = true
+	// seeds are few here: the race detector makes each some ten times slower.
+	seeds = 100
 )

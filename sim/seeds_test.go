@@ -2,9 +2,8 @@
 
 package sim_test
 
-// How many are run in each `make test`.
 const (
+	raceDetector = false
+	// seeds are run in each `make test`.
 	seeds = 2000
-	// plantedShare of the seeds in which a planted bug must show are run without it.
-	plantedShare = 2
 )

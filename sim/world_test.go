@@ -144,8 +144,11 @@ func (w *world) next() *ticket {
 }
 
 func (w *world) weight(who string) float64 {
-	if strings.HasPrefix(who, "app") {
+	switch {
+	case strings.HasPrefix(who, "app"):
 		return 1
+	case strings.HasPrefix(who, "late"):
+		return w.plan.late
 	}
 	v, ok := w.weights[who]
 	if !ok {
@@ -222,7 +225,7 @@ const patience = time.Hour
 
 // quiet waits until everything is applied everywhere and nothing fails any more.
 func (w *world) quiet() error {
-	w.plan.pause, w.plan.stall, w.plan.speeds = 0.1, 0, []float64{1}
+	w.plan.pause, w.plan.stall, w.plan.late, w.plan.speeds = 0.1, 0, 1, []float64{1}
 	w.weights = map[string]float64{}
 	began := time.Now()
 	rest, failures := time.Now(), w.failures()
