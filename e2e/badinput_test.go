@@ -237,7 +237,8 @@ func (l *ledger) arrives(t *testing.T, f *fleet.Fleet) {
 	}))
 }
 
-// settles ends a test: nothing is on its way any more, so whatever the offices hold now, they keep.
+// settles wants everything acknowledged, too: nothing is on its way any more, so whatever the offices hold now, they keep.
+// Every test that ends with all offices well ends with it.
 func (l *ledger) settles(t *testing.T, f *fleet.Fleet) {
 	t.Helper()
 	digests, err := f.Equal(within(t, stuck))

@@ -182,6 +182,7 @@ func TestALostLog(t *testing.T) {
 			var l ledger
 			must(t, f.Start(within(t, stuck)))
 			l.goesOn(t, f)
+			l.settles(t, f)
 			o := f.Offices[c.office]
 			must(t, o.Stop(within(t, stuck)))
 			l.write(t, o)
@@ -220,6 +221,7 @@ func TestAStatementInTheBinlog(t *testing.T) {
 	var l ledger
 	must(t, f.Start(within(t, stuck)))
 	l.goesOn(t, f)
+	l.settles(t, f)
 	south := f.Offices[atSouth]
 	db, err := south.DB()
 	must(t, err)

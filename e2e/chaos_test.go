@@ -160,8 +160,7 @@ func TestRestartedServers(t *testing.T) {
 		MariaDBOptions: []string{"--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1"},
 	})
 	f := company(t, set, binary(t, "CDC_RACE_BINARY"), three(set)...)
-	// Servers that start have the same cores as the applications, which are therefore slower here than elsewhere.
-	w := &fleet.Workload{Writers: 4, Pause: sized(25*time.Millisecond, 5*time.Millisecond), Tolerate: true}
+	w := &fleet.Workload{Writers: 4, Pause: 5 * time.Millisecond, Tolerate: true}
 	chaos(t, f, w, func(ctx context.Context) {
 		for _, fault := range faults(set) {
 			pause(ctx, time.Second)
