@@ -99,14 +99,11 @@ func newPlan(r *rand.Rand) plan {
 		pause: pick(r, 0.05, 0.2, 0.5), stall: pick(r, 0, 0.001, 0.003),
 		speeds:   pick(r, []float64{1}, []float64{1, 1, 0.2}, []float64{1, 0.1, 0.01}),
 		budget:   pick[int64](r, 64<<10, 128<<10, 1<<20),
-		late:     pick(r, 1, 1, 0.05),
+		late:     1,
 		shift:    pick(r, 0.003, 0.01, 0.01),
 		logBatch: 1 + r.IntN(5), repeat: pick(r, 0, 0, 0.05, 0.3),
 	}
 
-	if p.deletes || p.moves || p.truncate { // XXX
-		p.large = nil
-	}
 	p.policy = policies[r.IntN(len(policies))]
 	p.oldRows = p.policy.NeedsOld() || r.IntN(3) > 0
 	if r.IntN(8) == 0 {

@@ -282,11 +282,9 @@ func (l *life) converse(ctx context.Context, up func()) error {
 	return g.Wait()
 }
 
-// append is the journal, seen by the validators: they want to know the stamps.
+// append is the journal, seen by the validators: they want to know the stamps. What a crash left is durable or comes again.
 func (l *life) append(ctx context.Context, txs []schema.Transaction) error {
-	if err := l.journal.Append(ctx, txs); err != nil {
-		return err
-	}
+	err := l.journal.Append(ctx, txs)
 	l.o.mu.Lock()
 	defer l.o.mu.Unlock()
 	for i := range txs {
@@ -294,7 +292,7 @@ func (l *life) append(ctx context.Context, txs []schema.Transaction) error {
 			l.o.stamps[txs[i].Source] = txs[i].Stamp
 		}
 	}
-	return nil
+	return err
 }
 
 // prepare is what the office's database says of a journal: whether it belongs to it, and where its log begins.
