@@ -39,7 +39,7 @@ func (w *writer) parkable(ctx context.Context, st *step) error {
 		return w.empty(ctx, st)
 	case st.partly:
 		var err error
-		if st, err = w.rest(st); err != nil {
+		if st, err = w.rest(ctx, st); err != nil {
 			return err
 		}
 	}
@@ -117,13 +117,20 @@ func (w *writer) truncateWaiting(ctx context.Context, st *step) error {
 }
 
 // rest is what is left of a change of a row that moved when one of its keys is held: the other.
-func (w *writer) rest(st *step) (*step, error) {
+func (w *writer) rest(ctx context.Context, st *step) (*step, error) {
 	left := *st.change // the row is gone from its old key
 	left.Op, left.Before, left.After = schema.Delete, st.change.KeyRow(), nil
 	if held, err := w.stream.applier.options.Hold.Held(st.plan.target.TableName, st.rows[0], true); err != nil {
 		return nil, err
 	} else if held { // the row is at its new key
-		left.Op, left.Before, left.After = schema.Insert, nil, st.keys[1]
+		left = whole(st.change)
+		left.Op, left.Before = schema.Insert, nil
+		if !left.After.Complete(left.Table) {
+			return nil, locate(&schema.RejectedError{
+				Table: left.Table.TableName, Cause: errors.New("the row moves to another key, and the change holds neither there nor before all of its columns"),
+				Remedy: st.plan.oldValues(st.tx.Origin),
+			}, st.change, st.at)
+		}
 	}
 	w.tally.Held++
 	part, _, err := st.plan.bind(left.Op, &left, left.KeyRow(), nil)
@@ -135,6 +142,36 @@ func (w *writer) rest(st *step) (*step, error) {
 	}
 	part.at, part.tx, part.policy = st.at, st.tx, st.policy
 	return &part, nil
+}
+
+// movedRow is a row at its new key, whole: the columns that its office's log left out are as they were before, by the log or,
+// where the row at its old key is here, by that.
+func (w *writer) movedRow(ctx context.Context, st *step) (schema.Row, error) {
+	moved := slices.Clone(st.keys[1])
+	for i := range moved {
+		if moved[i].IsUnchanged() && st.change.Before != nil {
+			moved[i] = st.change.Before[i]
+		}
+	}
+	if moved.Complete(st.plan.source) {
+		return moved, nil
+	}
+	s, err := w.now(ctx, st, st.rows[0], st.keys[0])
+	if err != nil {
+		return nil, err
+	}
+	for i := range moved {
+		if m := &st.plan.columns[i]; moved[i].IsUnchanged() && s.row != nil && m.to >= 0 && m.convert == nil {
+			moved[i] = s.row[m.to]
+		}
+	}
+	if !moved.Complete(st.plan.source) {
+		return nil, locate(&schema.RejectedError{
+			Table: st.plan.source.TableName, Cause: errors.New("the row moved to another key while it was changed here, and the change does not hold all of its columns"),
+			Remedy: st.plan.oldValues(st.tx.Origin) + ", and copy the row from there",
+		}, st.change, st.at)
+	}
+	return moved, nil
 }
 
 // dispute is what waits of some rows. Changes of one key into another tie the disputes of both together.
