@@ -379,7 +379,8 @@ func (w *writer) careful(ctx context.Context, st *step) error {
 	if st.form.op == opOwn {
 		return nil
 	}
-	if !st.change.After.Complete(st.change.Table) {
+	change := whole(st.change)
+	if !change.After.Complete(change.Table) {
 		if removed, err := w.removedHere(st); removed || err != nil {
 			return err
 		}
@@ -391,7 +392,7 @@ func (w *writer) careful(ctx context.Context, st *step) error {
 	if st.change.Decided == nil {
 		w.repaired(st, "no row")
 	}
-	insert, _, err := st.plan.bind(schema.Insert, st.change, nil, nil)
+	insert, _, err := st.plan.bind(schema.Insert, &change, nil, nil)
 	if err != nil {
 		return locate(err, st.change, st.at)
 	}
@@ -410,12 +411,24 @@ func vanished(st *step) error {
 	return fmt.Errorf("apply %s to table %s at %s: %w", st.change.Op, st.change.Table.TableName, st.at, errVanished)
 }
 
+// whole is an update with what the log left out of the row taken from the image before.
+func whole(c *schema.Change) schema.Change {
+	change := *c
+	change.After = slices.Clone(c.After)
+	for i := range change.After {
+		if change.After[i].IsUnchanged() && c.Before != nil {
+			change.After[i] = c.Before[i]
+		}
+	}
+	return change
+}
+
 // removedHere explains at a branch why a row is missing: this office removed it, and the head had not met that when it changed
 // the row. It will, and say how the row stands. The acknowledgement by which that is known may be of a later place of the
 // stream than the change in hand, so it does not help here.
 func (w *writer) removedHere(st *step) (bool, error) {
 	hold := w.stream.applier.options.Hold
-	if hold == nil || len(st.touched()) == 0 {
+	if hold == nil || st.two || len(st.touched()) == 0 { // of a row's new key the head has nothing more to say
 		return false, nil
 	}
 	touched, err := hold.Touched(st.plan.target.TableName, st.rows[0])
