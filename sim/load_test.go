@@ -106,6 +106,9 @@ func newPlan(r *rand.Rand) plan {
 
 	p.policy = policies[r.IntN(len(policies))]
 	p.oldRows = p.policy.NeedsOld() || r.IntN(3) > 0
+	if p.moves && !p.oldRows { // where a row moves, what it does not hold must stand in the image before
+		p.large = nil
+	}
 	if r.IntN(8) == 0 {
 		p.queueLimit = 3 + r.IntN(8)
 	}
