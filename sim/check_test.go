@@ -29,9 +29,22 @@ func failed(key, format string, args ...any) error {
 
 // check looks at a company at rest.
 func (w *world) check() error {
-	for _, look := range []func() error{w.checkEqual, w.checkNumbers, w.checkHistory, w.checkSolo, w.checkSums, w.checkVisits} {
+	for _, look := range []func() error{w.checkLost, w.checkEqual, w.checkNumbers, w.checkHistory, w.checkSolo, w.checkSums, w.checkVisits} {
 		if err := look(); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// checkLost: an office that lost its journal stands still, and says why.
+func (w *world) checkLost() error {
+	for _, o := range w.offices {
+		o.mu.Lock()
+		said := slices.ContainsFunc(o.errs, func(e string) bool { return strings.Contains(e, "belongs to the journal") })
+		o.mu.Unlock()
+		if o.lost && !said {
+			return failed("", "%s has lost its journal, and nobody noticed:\n%s", o.name, o.status())
 		}
 	}
 	return nil
@@ -258,9 +271,6 @@ func (p *replay) take(g *group) error {
 		return failed("", "transaction %d of %s stands behind %d in the head's history", g.seq, g.origin, p.applied[g.origin])
 	}
 	p.applied[g.origin] = g.seq
-	if p.w.office(g.origin).lost {
-		return nil
-	}
 	if int(g.seq) > len(p.written[g.origin]) {
 		return failed("", "transaction %d of %s is in the head's history, and was never written", g.seq, g.origin)
 	}
@@ -452,7 +462,7 @@ func (w *world) checkSolo() error {
 
 // checkSums: under `add` each counter is the sum of all that was added anywhere.
 func (w *world) checkSums() error {
-	if w.plan.policy.Kind != schema.Add {
+	if w.plan.policy.Kind != schema.Add || slices.ContainsFunc(w.offices, func(o *office) bool { return o.lost }) {
 		return nil
 	}
 	sums, odd := map[string]int{}, map[string]bool{}
@@ -496,15 +506,23 @@ func (w *world) checkVisits() error {
 
 func (w *world) parked() (n int) {
 	for _, o := range w.offices {
-		n += len(o.db.Parked())
+		n += len(o.parked())
 	}
 	return n
+}
+
+// parked is what waits at an office; what waits at one that must join does not count.
+func (o *office) parked() []schema.Transaction {
+	if o.lost {
+		return nil
+	}
+	return o.db.Parked()
 }
 
 func (w *world) whatIsParked() string {
 	var b strings.Builder
 	for _, o := range w.offices {
-		for _, tx := range o.db.Parked() {
+		for _, tx := range o.parked() {
 			fmt.Fprintf(&b, "%s: %s of %s at %s\n", o.name, describe(tx.Changes[0].Before, tx.Changes[0].After), tx.Origin, tx.Pos)
 		}
 	}
@@ -515,7 +533,7 @@ func (w *world) whatIsParked() string {
 func (w *world) explained() error {
 	for _, o := range w.offices {
 		last := map[string]schema.Row{}
-		for _, tx := range o.db.Parked() {
+		for _, tx := range o.parked() {
 			c := &tx.Changes[0]
 			key := c.KeyRow()[colID].Text()
 			if c.After != nil {
@@ -550,7 +568,7 @@ func (o *office) holder(key string, code schema.Value) schema.Row {
 // else makes room.
 func (w *world) unblock(round int) {
 	for _, o := range w.offices {
-		for _, tx := range o.db.Parked() {
+		for _, tx := range o.parked() {
 			c := &tx.Changes[0]
 			w.writes++
 			who := fmt.Sprintf("w%d", w.writes)
@@ -566,7 +584,7 @@ func (w *world) unblock(round int) {
 				continue
 			}
 			w.did("%s makes room: row %s gives up %v", o.name, row[colID], row[colCode])
-			w.begin(o, []statement{update(row, func(r schema.Row) { r[colWho], r[colCode] = schema.Of(who), schema.NullValue() })})
+			w.begin(o, []statement{update(o, row, func(r schema.Row) { r[colWho], r[colCode] = schema.Of(who), schema.NullValue() })})
 			return
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -197,6 +198,17 @@ func (w *world) write() {
 	w.begin(w.offices[n], statements)
 }
 
+// free reports whether nothing waits of a row at a branch. What an application there writes to a row of which something waits
+// says that it had seen that, and it had not: until that is mended, these applications leave such rows alone.
+func (o *office) free(key string) bool {
+	return o.role == schema.Head || !slices.ContainsFunc(o.db.Parked(), func(tx schema.Transaction) bool {
+		c := &tx.Changes[0]
+		return c.KeyRow()[colID].Text() == key || c.After != nil && c.After[colID].Text() == key
+	})
+}
+
+var errDisputed = errors.New("something waits of the row: the application leaves it alone")
+
 type statement func(ctx context.Context, t *apply.MemoryWrite) error
 
 func (w *world) begin(o *office, statements []statement) {
@@ -244,6 +256,9 @@ func (w *world) statement(o *office, who string) statement {
 		row := item(1+w.r.IntN(w.plan.keys), who, w.code())
 		row[colN] = schema.Of(strconv.Itoa(w.r.IntN(10)))
 		return func(ctx context.Context, t *apply.MemoryWrite) error {
+			if !o.free(row[colID].Text()) {
+				return errDisputed
+			}
 			err := t.Insert(ctx, items, row)
 			if errors.Is(err, apply.ErrMemoryTaken) && o.w.plan.engines[o.n] != schema.Postgres {
 				return nil // there the statement alone fails
@@ -254,6 +269,9 @@ func (w *world) statement(o *office, who string) statement {
 		if w.plan.deletes {
 			key := w.key()
 			return func(ctx context.Context, t *apply.MemoryWrite) error {
+				if !o.free(key[colID].Text()) {
+					return errDisputed
+				}
 				_, err := t.Delete(ctx, items, key)
 				return err
 			}
@@ -261,10 +279,16 @@ func (w *world) statement(o *office, who string) statement {
 	case 6, 7:
 		if w.plan.moves {
 			key, to := w.key(), w.key()
-			return update(key, func(r schema.Row) { r[colID], r[colWho] = to[colID], schema.Of(who) })
+			move := update(o, key, func(r schema.Row) { r[colID], r[colWho] = to[colID], schema.Of(who) })
+			return func(ctx context.Context, t *apply.MemoryWrite) error {
+				if !o.free(to[colID].Text()) {
+					return errDisputed
+				}
+				return move(ctx, t)
+			}
 		}
 	}
-	return update(w.key(), w.change(who))
+	return update(o, w.key(), w.change(who))
 }
 
 // change is what an update sets.
@@ -314,8 +338,11 @@ func (w *world) code() schema.Value {
 	return schema.Of("code " + strconv.Itoa(w.r.IntN(4)))
 }
 
-func update(key schema.Row, change func(schema.Row)) statement {
+func update(o *office, key schema.Row, change func(schema.Row)) statement {
 	return func(ctx context.Context, t *apply.MemoryWrite) error {
+		if !o.free(key[colID].Text()) {
+			return errDisputed
+		}
 		_, err := t.Update(ctx, items, key, change)
 		if errors.Is(err, apply.ErrMemoryTaken) {
 			return errors.Join(err, errors.New("the application gives up"))
@@ -331,7 +358,7 @@ func insertInto(table schema.TableName, id int, who string) statement {
 }
 
 // allFaults are what may befall the company.
-var allFaults = []func(*world){cutLine, cutLine, purge, endSession, powerFailure, killProcess, crashSoon, databaseRestart, clockJump}
+var allFaults = []func(*world){cutLine, cutLine, purge, endSession, powerFailure, killProcess, loseJournal, crashSoon, databaseRestart, clockJump}
 
 func (w *world) anybody() *office { return w.offices[w.r.IntN(len(w.offices))] }
 
@@ -363,6 +390,24 @@ func powerFailure(w *world) {
 	w.did("%s power failure", o.name)
 	o.life.kill()
 	o.disk.Crash()
+	o.db.Kill(o.life.target)
+	o.life.stop()
+}
+
+// loseJournal is the loss of a branch's volume: from then on it must stand still, visibly.
+func loseJournal(w *world) {
+	o := w.anybody()
+	now := uint64(o.now().UnixMilli())
+	o.mu.Lock()
+	older := o.epoch != 0 && o.epoch < now // an epoch is a time of birth
+	o.mu.Unlock()
+	if o.role == schema.Head || o.lost || !older || w.plan.coarse > time.Millisecond || w.r.IntN(4) > 0 {
+		return
+	}
+	w.did("%s loses its journal", o.name)
+	o.lost = true
+	o.life.kill()
+	o.disk.Wipe()
 	o.db.Kill(o.life.target)
 	o.life.stop()
 }

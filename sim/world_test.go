@@ -250,7 +250,9 @@ func (w *world) quiet() error {
 
 func (w *world) failures() (n int) {
 	for _, o := range w.offices {
-		n += o.failed()
+		if !o.lost {
+			n += o.failed()
+		}
 	}
 	return n
 }
