@@ -80,6 +80,7 @@ type plan struct {
 	stall      float64 // how often some seconds do
 	speeds     []float64
 	shift      float64 // how often they change
+	slow       string  // who takes slowness for each step
 	late       float64 // the speed at which what an application committed is seen, when the log has it
 	budget     int64
 	clockRows  int

@@ -94,7 +94,7 @@ func adding(p *plan) {
 // slowCapture is a company whose journals keep little, and whose lines are cut.
 func slowCapture(p *plan) {
 	contended(p)
-	p.budget, p.writes, p.speeds, p.shift, p.clockRows = 24<<10, 100, []float64{1, 1, 1, 0.002}, 0.001, 4
+	p.budget, p.writes, p.rate, p.speeds, p.slow, p.clockRows = 24<<10, 120, 0.02, []float64{1}, "north capture", 4
 	p.faults, p.faultRate, p.queueLimit = nil, 0, 0
 }
 

@@ -59,9 +59,19 @@ func newWorld(seed uint64, dir string, change func(*plan)) *world {
 
 func (w *world) head() *office { return w.offices[0] }
 
+// slowness is how long plan.slow takes for each step.
+const slowness = 20 * time.Second
+
 // gate waits until the run lets who through; gone ends that with an error.
 func (w *world) gate(ctx context.Context, gone <-chan struct{}, who string) error {
 	t := &ticket{who: who, pass: make(chan struct{})}
+	if who == w.plan.slow {
+		select {
+		case <-time.After(slowness):
+		case <-gone:
+		case <-ctx.Done():
+		}
+	}
 	w.mu.Lock()
 	w.waiting = append(w.waiting, t)
 	w.mu.Unlock()
