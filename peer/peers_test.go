@@ -166,6 +166,9 @@ func TestARejectedChangeHaltsItsStreamAloneAndGoesOnWhenMended(t *testing.T) {
 		for _, o := range w.offices {
 			wg.Go(func() { w.live(ctx, o, func() bool { return false }) })
 		}
+		if !eventually(time.Hour, w.met) { // what is released before a branch is known, it has to join for
+			t.Error("the offices did not find one another")
+		}
 		for i := range 10 {
 			one.db.write(fmt.Sprintf("one/%d", i), 1)
 			two.db.write(fmt.Sprintf("two/%d", i), 1)
@@ -173,6 +176,13 @@ func TestARejectedChangeHaltsItsStreamAloneAndGoesOnWhenMended(t *testing.T) {
 		if !eventually(5*time.Minute, func() bool { return len(rows(one)) == 20 }) {
 			// one's own ten and two's ten
 			t.Errorf("branch-1 has %d rows, want 20: the other stream did not go on", len(rows(one)))
+		}
+		halted := func() bool {
+			status, _ := head.peers.Status()
+			return status[0].State == "halted"
+		}
+		if !eventually(5*time.Minute, halted) {
+			t.Error("the rejected change halts nothing")
 		}
 		if n := len(rows(head)); n != 12 {
 			t.Errorf("the head has %d rows while branch-1's third transaction is rejected, want 12", n)

@@ -106,6 +106,7 @@ func (p *Peers) periodic(now time.Time) {
 		if now.Sub(p.greeted) >= greet {
 			p.greeted = now
 			p.hello()
+			p.marked = schema.Position{} // said again: a marker may be lost like any message, and an idle branch says nothing else
 		}
 		p.mark()
 	}
