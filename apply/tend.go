@@ -51,7 +51,8 @@ const retryParked = time.Second
 func (a *Applier) Tend(ctx context.Context, sender schema.Office) error {
 	a.mu.Lock()
 	again := a.again
-	due := (a.parked == nil || len(a.parked) > 0) && a.options.Now().Sub(a.triedAt) >= retryParked
+	since := a.options.Now().Sub(a.triedAt)
+	due := (a.parked == nil || len(a.parked) > 0) && (since >= retryParked || since < 0) // the clock may be set back
 	if due {
 		a.triedAt = a.options.Now()
 	}
