@@ -20,7 +20,7 @@ import (
 // equal server may hold (zero dates, ids of 0), and make the session the polite party. They hold for MySQL and MariaDB.
 const mysqlSettings = catalog.MySQLSession +
 	", SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES', " +
-	"SESSION innodb_lock_wait_timeout = 5, SESSION lock_wait_timeout = 5, " +
+	"SESSION innodb_lock_wait_timeout = 1, SESSION lock_wait_timeout = 5, " +
 	"SESSION foreign_key_checks = 1, SESSION unique_checks = 1, SESSION autocommit = 1" +
 	// For MariaDB alone, a comment elsewhere. A transaction in parts waits for its next part; a sidecar that is gone must
 	// not hold row locks.
