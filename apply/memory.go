@@ -27,7 +27,6 @@ type Memory struct {
 	log    []MemoryCommit
 	grown  chan struct{} // closed when the log does
 	kept   int           // commits before it are gone from the log
-	waited map[string]bool
 }
 
 // MemoryOptions say what a database in memory is like.
@@ -81,7 +80,7 @@ const (
 func NewMemory(o MemoryOptions) *Memory {
 	m := &Memory{
 		options: o, tables: map[schema.TableName]*memoryTable{}, locks: map[memoryCell]*memoryWork{},
-		freed: make(chan struct{}), works: map[*memoryWork]bool{}, grown: make(chan struct{}), waited: map[string]bool{},
+		freed: make(chan struct{}), works: map[*memoryWork]bool{}, grown: make(chan struct{}),
 	}
 	for i := range o.Tables {
 		m.tables[o.Tables[i].TableName] = &memoryTable{Table: &o.Tables[i], rows: map[string]schema.Row{}}
@@ -115,7 +114,7 @@ func memoryOwn(engine schema.Engine) []*schema.Table {
 	}
 	return []*schema.Table{
 		own(schema.ProgressTable, 2, texts(schema.ProgressOffice, schema.ProgressOrigin),
-			numbers(schema.ProgressEpoch, schema.ProgressSeq, schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted)),
+			numbers(schema.ProgressEpoch, schema.ProgressSeq, schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted, schema.ProgressWaits)),
 		own(schema.BarrierTable, 1, texts(schema.BarrierOffice), numbers(schema.BarrierMark)),
 		own(schema.ConflictsTable, 1, numbers(schema.ConflictID), entryColumns, numbers(schema.ConflictResolvedAt), texts(schema.ConflictTaken)),
 		own(schema.ParkedTable, 1, numbers(schema.ParkedID), parkColumns, numbers(schema.ParkedEntry)),

@@ -94,7 +94,7 @@ func memoryValue[T ~int | ~int64 | ~uint64](n T) schema.Value {
 
 func (s *memorySession) record(ctx context.Context, office, origin schema.Office, at schema.Position) error {
 	zero := schema.Of("0")
-	row := schema.Row{schema.Of(string(office)), schema.Of(string(origin)), memoryValue(at.Epoch), memoryValue(at.Seq), zero, zero, zero}
+	row := schema.Row{schema.Of(string(office)), schema.Of(string(origin)), memoryValue(at.Epoch), memoryValue(at.Seq), zero, zero, zero, zero}
 	t := s.own(schema.ProgressTable)
 	err := s.round(ctx, "record", func() error {
 		s.reset()
@@ -276,12 +276,12 @@ func (s *memorySession) clear(ctx context.Context, t *memoryTable) (n int64, err
 // move is progressForm's statement.
 func (s *memorySession) move(ctx context.Context, args []schema.Value) (int64, error) {
 	t := s.own(schema.ProgressTable)
-	key := t.keyOf(args[5:7])
+	key := t.keyOf(args[6:8])
 	row, err := s.find(ctx, memoryCell{t, 0, key})
-	if err != nil || row == nil || row[2] != args[7] || row[3] != args[8] {
+	if err != nil || row == nil || row[2] != args[8] || row[3] != args[9] {
 		return 0, err
 	}
-	ok, err := s.update(ctx, t, key, func(r schema.Row) { copy(r[2:], args[:5]) })
+	ok, err := s.update(ctx, t, key, func(r schema.Row) { copy(r[2:], args[:6]) })
 	return memoryHits(ok), err
 }
 
@@ -294,7 +294,6 @@ func (s *memorySession) executeOwn(ctx context.Context, st *step) (int64, error)
 	case ownEntry:
 		return s.append(ctx, conflicts, args, schema.Of("0"), schema.Of(""))
 	case ownPark:
-		s.db.waited[args[2].Text()+" "+args[3].Text()] = true
 		return s.append(ctx, parked, args, schema.Of("0"))
 	case ownUnpark:
 		return s.each(parked, func(r schema.Row) bool { return r[1] == args[0] && r[2] == args[1] }, func(key string) error {
@@ -319,7 +318,7 @@ func (s *memorySession) executeOwn(ctx context.Context, st *step) (int64, error)
 		return memoryHits(ok), err
 	case ownTouch:
 		progress := s.own(schema.ProgressTable)
-		ok, err := s.update(ctx, progress, progress.keyOf(args), func(r schema.Row) { r[6] = memoryValue(memoryNumber(r[6]) + 1) })
+		ok, err := s.update(ctx, progress, progress.keyOf(args[1:]), func(r schema.Row) { r[6], r[7] = memoryValue(memoryNumber(r[6])+1), args[0] })
 		return memoryHits(ok), err
 	}
 	return 0, fmt.Errorf("the database in memory does not know the statement %q", st.form.own)
@@ -407,13 +406,6 @@ func (m *Memory) Conflicts() []MemoryConflict {
 		all = append(all, e)
 	}
 	return all
-}
-
-// Waited reports whether a change of a row ever waited here; key as in Change.KeyString.
-func (m *Memory) Waited(table schema.TableName, key string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.waited[table.String()+" "+key]
 }
 
 // Parked are the changes that wait in the database, oldest first; each transaction has one.

@@ -39,7 +39,7 @@ func (w *writer) parkable(ctx context.Context, st *step) error {
 		return w.empty(ctx, st)
 	case st.partly:
 		var err error
-		if st, err = w.rest(ctx, st); err != nil {
+		if st, err = w.rest(st); err != nil {
 			return err
 		}
 	}
@@ -117,7 +117,7 @@ func (w *writer) truncateWaiting(ctx context.Context, st *step) error {
 }
 
 // rest is what is left of a change of a row that moved when one of its keys is held: the other.
-func (w *writer) rest(ctx context.Context, st *step) (*step, error) {
+func (w *writer) rest(st *step) (*step, error) {
 	left := *st.change // the row is gone from its old key
 	left.Op, left.Before, left.After = schema.Delete, st.change.KeyRow(), nil
 	if held, err := w.stream.applier.options.Hold.Held(st.plan.target.TableName, st.rows[0], true); err != nil {
@@ -144,41 +144,27 @@ func (w *writer) rest(ctx context.Context, st *step) (*step, error) {
 	return &part, nil
 }
 
-// movedRow is a row at its new key, whole: the columns that its office's log left out are as they were before, by the log or,
-// where the row at its old key is here, by that.
-func (w *writer) movedRow(ctx context.Context, st *step) (schema.Row, error) {
-	moved := slices.Clone(st.keys[1])
-	for i := range moved {
-		if moved[i].IsUnchanged() && st.change.Before != nil {
-			moved[i] = st.change.Before[i]
-		}
-	}
-	if moved.Complete(st.plan.source) {
-		return moved, nil
-	}
-	s, err := w.now(ctx, st, st.rows[0], st.keys[0])
-	if err != nil {
-		return nil, err
-	}
-	for i := range moved {
-		if m := &st.plan.columns[i]; moved[i].IsUnchanged() && s.row != nil && m.to >= 0 && m.convert == nil {
-			moved[i] = s.row[m.to]
-		}
-	}
-	if !moved.Complete(st.plan.source) {
-		return nil, locate(&schema.RejectedError{
-			Table: st.plan.source.TableName, Cause: errors.New("the row moved to another key while it was changed here, and the change does not hold all of its columns"),
-			Remedy: st.plan.oldValues(st.tx.Origin) + ", and copy the row from there",
-		}, st.change, st.at)
-	}
-	return moved, nil
-}
-
 // dispute is what waits of some rows. Changes of one key into another tie the disputes of both together.
 type dispute struct {
 	number int
 	rows   []schema.RowID
 	queue  []schema.Transaction // oldest first, each with one change
+}
+
+// oldestWaiting is the first seq of the stream of which something waits; 0: nothing does. A branch has not seen what waits
+// there: it tells the head only of what comes before, or its own changes of such a row would pass for later ones.
+func (w *writer) oldestWaiting() (oldest uint64) {
+	for _, d := range append(w.disputed.all(), w.waiting.all()...) {
+		if slices.ContainsFunc(d.rows, func(row schema.RowID) bool { return w.unparked[row] && w.waiting[row] != d }) {
+			continue
+		}
+		for i := range d.queue {
+			if seq := d.queue[i].Pos.Seq; oldest == 0 || seq < oldest {
+				oldest = seq
+			}
+		}
+	}
+	return oldest
 }
 
 // disputes has each under every row of it.
@@ -634,7 +620,7 @@ const (
 	ownUnpark   = "unpark"   // office, row: what waits of the row is gone
 	ownResolved = "resolved" // state, when, office, table, key, state: entries that tell of a parked change
 	ownDecided  = "taken"    // state, when, what, office, id: one entry
-	ownTouch    = "touch"    // office, origin: the progress row is written again as it is
+	ownTouch    = "touch"    // what waits, office, origin: the progress row is written again as it is
 )
 
 func (d *definitions) entryForm() *form {
@@ -699,11 +685,13 @@ func (d *definitions) takenForm() *form {
 }
 
 // touchForm makes a transaction of ours one that capture knows as an apply: its progress row changes, but not its position.
+// Its values: what waits, office, origin.
 func (d *definitions) touchForm() *form {
 	return d.own(ownTouch, func() *form {
 		f := &form{op: opOwn}
 		committed := quote(d.engine, schema.ProgressCommitted)
-		f.text("UPDATE " + tableName(d.engine, schema.OwnSchema, schema.ProgressTable) + " SET " + committed + " = " + committed + " + 1")
+		f.text("UPDATE " + tableName(d.engine, schema.OwnSchema, schema.ProgressTable) + " SET " + committed + " = " + committed + " + 1, " + quote(d.engine, schema.ProgressWaits) + " = ")
+		f.value(schema.Column{Kind: schema.KindInt})
 		f.where(d.engine, schema.ProgressOffice, schema.ProgressOrigin)
 		f.finish()
 		return f

@@ -21,7 +21,8 @@ type parking struct {
 // holding is what a branch has under way, as a test says.
 type holding map[schema.RowID]bool
 
-func (h holding) Touched(_ schema.TableName, row schema.RowID) (bool, error)      { return h[row], nil }
+func (h holding) Touched(_ schema.TableName, row schema.RowID) (bool, error) { return h[row], nil }
+
 func (h holding) Held(_ schema.TableName, row schema.RowID, _ bool) (bool, error) { return h[row], nil }
 
 func (h holding) HeldTable(schema.TableName) bool { return len(h) > 0 }

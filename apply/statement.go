@@ -427,7 +427,7 @@ func progressForm(engine schema.Engine) *form {
 	text := schema.Column{Kind: schema.KindText}
 	f := &form{op: opProgress}
 	f.text("UPDATE " + tableName(engine, schema.OwnSchema, schema.ProgressTable) + " SET ")
-	for i, name := range []string{schema.ProgressEpoch, schema.ProgressSeq, schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted} {
+	for i, name := range []string{schema.ProgressEpoch, schema.ProgressSeq, schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted, schema.ProgressWaits} {
 		if i > 0 {
 			f.text(", ")
 		}
@@ -443,11 +443,11 @@ func progressForm(engine schema.Engine) *form {
 }
 
 // mark is the step that moves the progress row of a sender to where tx will have brought it.
-func mark(f *form, office, sender schema.Office, have schema.Position, tx *schema.Transaction, stamp schema.Stamp) step {
+func mark(f *form, office, sender schema.Office, have schema.Position, tx *schema.Transaction, stamp schema.Stamp, waits uint64) step {
 	number := func(n int64) schema.Value { return schema.Of(strconv.FormatInt(n, 10)) }
 	return step{form: f, at: tx.Pos, args: []schema.Value{
 		number(int64(tx.Pos.Epoch)), number(int64(tx.Pos.Seq)), number(stamp.Millis), number(int64(stamp.Counter)),
-		number(tx.Commit.UnixMicro()), schema.Of(string(office)), schema.Of(string(sender)),
+		number(tx.Commit.UnixMicro()), number(int64(waits)), schema.Of(string(office)), schema.Of(string(sender)),
 		number(int64(have.Epoch)), number(int64(have.Seq)),
 	}}
 }

@@ -113,7 +113,7 @@ func (a *Applier) aside(ctx context.Context, sender schema.Office, f func(w *wri
 // touch begins a transaction at a branch that is no application's.
 func (w *writer) touch(ctx context.Context) error {
 	office, sender := w.stream.applier.options.Office, w.stream.sender
-	n, err := w.one(ctx, &step{form: w.ses.defs().touchForm(), args: []schema.Value{schema.Of(string(office)), schema.Of(string(sender))}})
+	n, err := w.one(ctx, &step{form: w.ses.defs().touchForm(), args: []schema.Value{schema.Of(strconv.FormatUint(w.oldestWaiting(), 10)), schema.Of(string(office)), schema.Of(string(sender))}})
 	if err == nil && n == 0 {
 		err = fmt.Errorf("no progress of %s is recorded here", sender)
 	}

@@ -236,9 +236,11 @@ func TestTendAtABranch(t *testing.T) {
 			p.Errorf("got %v", err)
 		}
 		p.want(items, "3 c 3")
+		p.want(fmt.Sprintf("SELECT seq, waits FROM cdc_sidecar.progress WHERE office = '%s' AND origin = 'head'", p.office), "1 1")
 		p.tend()
 		p.want(items, "2 a 2\n3 c 3")
-		p.want(fmt.Sprintf("SELECT seq, committed FROM cdc_sidecar.progress WHERE office = '%s' AND origin = 'head'", p.office), fmt.Sprintf("1 %d", committed.UnixMicro()+1))
+		// Written once more when the change was parked, then first and last by Tend: nothing waits any longer.
+		p.want(fmt.Sprintf("SELECT seq, committed, waits FROM cdc_sidecar.progress WHERE office = '%s' AND origin = 'head'", p.office), fmt.Sprintf("1 %d 0", committed.UnixMicro()+3))
 		p.next(update(item, "2", "b", "2"))
 	})
 }

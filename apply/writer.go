@@ -127,10 +127,10 @@ func (w *writer) plan(ctx context.Context, txs []schema.Transaction) error {
 	for i := range txs {
 		tx := &txs[i]
 		if o.Role == schema.Head && tx.Part == 0 {
-			w.steps = append(w.steps, mark(progress, o.Office, w.stream.sender, have, tx, w.stamp(tx)))
+			w.steps = append(w.steps, mark(progress, o.Office, w.stream.sender, have, tx, w.stamp(tx), 0))
 			have = tx.Pos
 		} else if i == 0 && tx.Part == 0 {
-			w.steps = append(w.steps, mark(progress, o.Office, w.stream.sender, have, &txs[len(txs)-1], latestStamp(txs)))
+			w.steps = append(w.steps, mark(progress, o.Office, w.stream.sender, have, &txs[len(txs)-1], latestStamp(txs), w.oldestWaiting()))
 		}
 		if tx.Last {
 			w.tally.Transactions++
@@ -482,6 +482,11 @@ func (w *writer) repaired(st *step, found string) {
 // commit makes everything durable. Constraints that are checked only now speak of the last change, which may not be the
 // one to blame; the server's words name the constraint.
 func (w *writer) commit(ctx context.Context) error {
+	if w.stream.applier.options.Role == schema.Branch && (len(w.waiting) > 0 || len(w.unparked) > 0) {
+		if err := w.touch(ctx); err != nil { // what waits has changed: so has what this office has seen
+			return err
+		}
+	}
 	err := w.ses.commit(ctx)
 	if err == nil {
 		return nil

@@ -74,6 +74,9 @@ func (a *assembler) applied(p progressRow) {
 		a.start(schema.Transaction{Origin: p.origin, OriginPos: p.pos, Stamp: p.stamp, Commit: p.commit})
 	default:
 		a.mode, a.seen, a.stamp = headsOwn, p.pos, a.stamp.Max(p.stamp)
+		if p.waits > 0 { // what waits here has not been seen
+			a.seen.Seq = min(a.seen.Seq, p.waits-1)
+		}
 		if schema.Planted(schema.SeenOffByOne) {
 			a.seen.Seq++
 		}

@@ -24,7 +24,7 @@ var ownTables = map[string]struct {
 	schema.ProgressTable: {
 		[]string{
 			schema.ProgressOffice, schema.ProgressOrigin, schema.ProgressEpoch, schema.ProgressSeq,
-			schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted,
+			schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted, schema.ProgressWaits,
 		}, takeProgress,
 	},
 	schema.BarrierTable:   {[]string{schema.BarrierOffice, schema.BarrierMark}, takeBarrier},
@@ -73,11 +73,12 @@ type progressRow struct {
 	pos            schema.Position
 	stamp          schema.Stamp
 	commit         time.Time
+	waits          uint64 // the oldest seq of which something is parked; 0: nothing is
 }
 
 func takeProgress(a *assembler, _ schema.Op, row []schema.Value) error {
 	p := progressRow{office: schema.Office(row[0].Text()), origin: schema.Office(row[1].Text())}
-	var n [5]int64
+	var n [6]int64
 	for i := range n {
 		var err error
 		if n[i], err = strconv.ParseInt(row[2+i].Text(), 10, 64); err != nil {
@@ -87,6 +88,7 @@ func takeProgress(a *assembler, _ schema.Op, row []schema.Value) error {
 	p.pos = schema.Position{Epoch: uint64(n[0]), Seq: uint64(n[1])}
 	p.stamp = schema.Stamp{Millis: n[2], Counter: uint32(n[3])}
 	p.commit = time.UnixMicro(n[4]).UTC()
+	p.waits = uint64(n[5])
 	a.applied(p)
 	return nil
 }

@@ -20,6 +20,7 @@ const (
 	ProgressStampMillis  = "stamp_millis"  // bigint: the stamp of the transaction applied
 	ProgressStampCounter = "stamp_counter" // bigint
 	ProgressCommitted    = "committed"     // bigint: its commit time at the origin, microseconds since the Unix epoch
+	ProgressWaits        = "waits"         // bigint: at a branch, the oldest seq of which a change is parked; 0: none
 )
 
 // JournalTable has one row for each office: the epoch of the journal that this database belongs to. Another journal

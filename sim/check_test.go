@@ -353,7 +353,7 @@ func (p *replay) exact(g *group, c apply.MemoryEvent, key string) error {
 	before := p.rows[key]
 	e := g.entryOf(key)
 	if e == nil {
-		if !slices.Equal(before, c.Before) && !p.waited(key) {
+		if !slices.Equal(before, c.Before) {
 			return failed(key, "row %s: %d of %s was applied without conflict; its author had seen %v, the head had %v", key, g.seq, g.origin, c.Before, before)
 		}
 		for _, done := range g.events {
@@ -376,12 +376,6 @@ func (p *replay) exact(g *group, c apply.MemoryEvent, key string) error {
 		return failed(key, "row %s: entry of %d of %s: remote image: %v", key, g.seq, g.origin, err)
 	}
 	return nil
-}
-
-// waited reports whether something of a row ever waited at a branch: its position went on without that, so what its
-// applications then wrote of the row was written without having seen it.
-func (p *replay) waited(key string) bool {
-	return slices.ContainsFunc(p.w.offices[1:], func(o *office) bool { return o.db.Waited(items, "id="+key) })
 }
 
 // sameImage compares an image of the conflict log, which may lack columns, with a row.
@@ -584,7 +578,7 @@ func (w *world) unblock(round int) {
 				continue
 			}
 			w.did("%s makes room: row %s gives up %v", o.name, row[colID], row[colCode])
-			w.begin(o, []statement{update(o, row, func(r schema.Row) { r[colWho], r[colCode] = schema.Of(who), schema.NullValue() })})
+			w.begin(o, []statement{update(row, func(r schema.Row) { r[colWho], r[colCode] = schema.Of(who), schema.NullValue() })})
 			return
 		}
 	}

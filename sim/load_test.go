@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"time"
 
@@ -199,17 +198,6 @@ func (w *world) write() {
 	w.begin(w.offices[n], statements)
 }
 
-// free reports whether nothing waits of a row at a branch. What an application there writes to a row of which something waits
-// says that it had seen that, and it had not: until that is mended, these applications leave such rows alone.
-func (o *office) free(key string) bool {
-	return o.role == schema.Head || !slices.ContainsFunc(o.db.Parked(), func(tx schema.Transaction) bool {
-		c := &tx.Changes[0]
-		return c.KeyRow()[colID].Text() == key || c.After != nil && c.After[colID].Text() == key
-	})
-}
-
-var errDisputed = errors.New("something waits of the row: the application leaves it alone")
-
 type statement func(ctx context.Context, t *apply.MemoryWrite) error
 
 func (w *world) begin(o *office, statements []statement) {
@@ -257,9 +245,6 @@ func (w *world) statement(o *office, who string) statement {
 		row := item(1+w.r.IntN(w.plan.keys), who, w.code())
 		row[colN] = schema.Of(strconv.Itoa(w.r.IntN(10)))
 		return func(ctx context.Context, t *apply.MemoryWrite) error {
-			if !o.free(row[colID].Text()) {
-				return errDisputed
-			}
 			err := t.Insert(ctx, items, row)
 			if errors.Is(err, apply.ErrMemoryTaken) && o.w.plan.engines[o.n] != schema.Postgres {
 				return nil // there the statement alone fails
@@ -270,9 +255,6 @@ func (w *world) statement(o *office, who string) statement {
 		if w.plan.deletes {
 			key := w.key()
 			return func(ctx context.Context, t *apply.MemoryWrite) error {
-				if !o.free(key[colID].Text()) {
-					return errDisputed
-				}
 				_, err := t.Delete(ctx, items, key)
 				return err
 			}
@@ -280,16 +262,13 @@ func (w *world) statement(o *office, who string) statement {
 	case 6, 7:
 		if w.plan.moves {
 			key, to := w.key(), w.key()
-			move := update(o, key, func(r schema.Row) { r[colID], r[colWho] = to[colID], schema.Of(who) })
+			move := update(key, func(r schema.Row) { r[colID], r[colWho] = to[colID], schema.Of(who) })
 			return func(ctx context.Context, t *apply.MemoryWrite) error {
-				if !o.free(to[colID].Text()) {
-					return errDisputed
-				}
 				return move(ctx, t)
 			}
 		}
 	}
-	return update(o, w.key(), w.change(who))
+	return update(w.key(), w.change(who))
 }
 
 // change is what an update sets.
@@ -339,11 +318,8 @@ func (w *world) code() schema.Value {
 	return schema.Of("code " + strconv.Itoa(w.r.IntN(4)))
 }
 
-func update(o *office, key schema.Row, change func(schema.Row)) statement {
+func update(key schema.Row, change func(schema.Row)) statement {
 	return func(ctx context.Context, t *apply.MemoryWrite) error {
-		if !o.free(key[colID].Text()) {
-			return errDisputed
-		}
 		_, err := t.Update(ctx, items, key, change)
 		if errors.Is(err, apply.ErrMemoryTaken) {
 			return errors.Join(err, errors.New("the application gives up"))
