@@ -95,8 +95,9 @@ const DefaultDrift = time.Minute
 // Applier applies the streams of any number of senders; each stream in its own order, one transaction at a time.
 // Its methods may be called from any goroutine.
 type Applier struct {
-	target  Target
-	options Options
+	target   Target
+	options  Options
+	patience time.Duration // with others' locks; busyLimit but in tests
 
 	mu       sync.Mutex
 	streams  map[schema.Office]*stream
@@ -134,7 +135,7 @@ func New(target Target, o Options) *Applier {
 		o.Policy = func(schema.TableName) schema.Policy { return schema.Policy{} }
 	}
 	return &Applier{
-		target: target, options: o, streams: map[schema.Office]*stream{}, notified: map[schema.TableName]time.Time{},
+		target: target, options: o, patience: busyLimit, streams: map[schema.Office]*stream{}, notified: map[schema.TableName]time.Time{},
 		counts: map[Conflict]uint64{}, writers: map[schema.TableName]map[schema.Office]bool{},
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"cdc-sidecar/schema"
 )
@@ -257,6 +258,7 @@ func TestLockedRow(t *testing.T) {
 		w.createItem()
 		w.exec("INSERT INTO item VALUES (1, 'a', 1), (2, 'b', 2)")
 		w.exec(w.pick("BEGIN", "START TRANSACTION"), "UPDATE item SET stock = 5 WHERE id = 2")
+		w.applier.patience = time.Second
 		change := tx(1, update(item, "1", "x", "1"), update(item, "2", "y", "2"))
 		err := w.applier.Apply(w.Context(), head, []schema.Transaction{change})
 		var rejected *schema.RejectedError

@@ -164,7 +164,7 @@ func (s *stream) patient(ctx context.Context, txs []schema.Transaction) error {
 			return err
 		}
 		s.stats.Busy++
-		if len(txs) > 1 || time.Since(began) > busyLimit {
+		if len(txs) > 1 || time.Since(began) > s.applier.patience {
 			if load := s.load(ctx); load != nil {
 				return load
 			}
