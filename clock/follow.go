@@ -294,10 +294,10 @@ func (f *Follower) Stats() Stats { return f.current().Stats() }
 // Close ends the use of the index.
 func (f *Follower) Close() error { return f.current().Close() }
 
-// Acknowledge notes that the head has processed this office's changes to seq.
-func (f *Follower) Acknowledge(seq uint64) error {
+// Acknowledge notes that the head has processed this office's changes to seq. They stay known as long as the journal retains
+// them: see Touched.
+func (f *Follower) Acknowledge(seq uint64) {
 	f.note(func() { f.acked = max(f.acked, seq) })
-	return nil // what is acknowledged stays known as long as the journal retains it: see Touched
 }
 
 // Held reports whether the row, or its whole table by a truncate, has a change of this office that the head has not

@@ -111,7 +111,7 @@ type Config struct {
 	Unsettled int
 	// Acknowledged is told, at a branch, how far the head had processed our stream at the place of what is applied next. It
 	// comes before that is applied. Nil: nobody wants to know.
-	Acknowledged func(seq uint64) error
+	Acknowledged func(seq uint64)
 	Log          *slog.Logger
 }
 

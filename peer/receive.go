@@ -116,8 +116,9 @@ func (p *Peers) numbered(ctx context.Context, g *group, d Delivery, m *schema.Me
 	switch {
 	case m.Seq <= have && !schema.Planted(schema.DuplicateApplied):
 		p.count(func(c *Counts) { c.Duplicates++ })
+		p.acknowledge(m.Acknowledged)
 		d.Settle()
-		return p.acknowledge(m.Acknowledged)
+		return nil
 	case from.spool != nil || m.Part > 0 || m.More || m.Continued:
 		if err := p.land(ctx, g); err != nil {
 			return err
@@ -217,9 +218,7 @@ func (p *Peers) piece(ctx context.Context, from *member, d Delivery, m *schema.M
 		return nil
 	}
 	defer from.dropSpool()
-	if err := p.acknowledge(m.Acknowledged); err != nil {
-		return err
-	}
+	p.acknowledge(m.Acknowledged)
 	whole, err := p.unspool(ctx, from, m.Epoch)
 	return p.landed(ctx, from, m.Seq, s.held, whole, err)
 }
@@ -275,9 +274,7 @@ func (p *Peers) land(ctx context.Context, g *group) error {
 	}
 	from, txs, deliveries, acked, last := g.from, g.txs, g.deliveries, g.acked, g.last
 	*g = group{}
-	if err := p.acknowledge(acked); err != nil {
-		return err
-	}
+	p.acknowledge(acked)
 	err := p.applier.Apply(ctx, from.office, txs)
 	return p.landed(ctx, from, last, deliveries, txs, err)
 }
@@ -393,9 +390,9 @@ func (p *Peers) toward(office schema.Office) schema.Office {
 
 // acknowledge takes from a message of the head how far it had processed our stream, before the message is applied: a row
 // is held only for changes that the head had not met at that place.
-func (p *Peers) acknowledge(acks []schema.Acknowledgement) error {
+func (p *Peers) acknowledge(acks []schema.Acknowledgement) {
 	if p.cfg.Role != schema.Branch {
-		return nil
+		return
 	}
 	for _, a := range acks {
 		if a.Office != p.cfg.Office || a.Pos.Epoch != p.outbox.Epoch() {
@@ -413,14 +410,11 @@ func (p *Peers) acknowledge(acks []schema.Acknowledgement) error {
 			continue
 		}
 		if p.cfg.Acknowledged != nil {
-			if err := p.cfg.Acknowledged(a.Pos.Seq); err != nil {
-				return err
-			}
+			p.cfg.Acknowledged(a.Pos.Seq)
 		}
 		if err := p.outbox.Release(a.Pos.Seq); err != nil {
 			p.cfg.Log.Warn("the journal could not be released", "seq", a.Pos.Seq, "cause", err)
 		}
 		p.nudge()
 	}
-	return nil
 }
