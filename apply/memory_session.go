@@ -169,7 +169,7 @@ func (s *memorySession) logged(ctx context.Context, office schema.Office, id int
 			return &image
 		}
 		e = &loggedEntry{table: text(schema.ConflictTable), key: text(schema.ConflictKey), state: text(schema.ConflictState), taken: text(schema.ConflictTaken)}
-		e.images(image(schema.ConflictLocal), image(schema.ConflictBefore), image(schema.ConflictRemote))
+		e.local, e.before, e.remote = image(schema.ConflictLocal), image(schema.ConflictBefore), image(schema.ConflictRemote)
 		return nil
 	})
 	return e, err

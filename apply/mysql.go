@@ -179,34 +179,20 @@ func (s *mysqlSession) logged(ctx context.Context, office schema.Office, id int6
 		s.queued = s.queued[:0]
 	}
 	var e loggedEntry
-	var local, before, remote *string
-	err := s.conn.QueryRowContext(ctx, loggedQuery+" WHERE office = ? AND id = ? FOR UPDATE", string(office), id).Scan(&e.table, &e.key, &e.state, &e.taken, &local, &before, &remote)
+	err := s.conn.QueryRowContext(ctx, loggedQuery+" WHERE office = ? AND id = ? FOR UPDATE", string(office), id).Scan(e.into()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
-	e.images(local, before, remote)
 	return &e, err
 }
 
 func (s *mysqlSession) parked(ctx context.Context, office schema.Office) ([]parkedBody, error) {
-	rows, err := s.conn.QueryContext(ctx, "SELECT row_id, body FROM cdc_sidecar.parked WHERE office = ? ORDER BY id", string(office))
+	rows, err := s.conn.QueryContext(ctx, "SELECT row_id, body FROM cdc_sidecar.parked WHERE office = ? ORDER BY id", string(office)) //nolint:rowserrcheck // readParked returns it
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var all []parkedBody
-	for rows.Next() {
-		var row string
-		var b parkedBody
-		if err := rows.Scan(&row, &b.body); err != nil {
-			return nil, err
-		}
-		if b.row, err = parkedRow(row); err != nil {
-			return nil, err
-		}
-		all = append(all, b)
-	}
-	return all, rows.Err()
+	return readParked(rows)
 }
 
 // run sends the steps as queries of many statements each; consecutive inserts of the same form become one statement with

@@ -315,10 +315,7 @@ func (w *writer) stepOf(ctx context.Context, tx *schema.Transaction) (*step, err
 	if err != nil || p == nil {
 		return nil, err
 	}
-	st := &step{form: nil, change: c, plan: p, at: tx.Pos, tx: tx}
-	if o := &w.stream.applier.options; o.Policy != nil {
-		st.policy = o.Policy(p.source.TableName)
-	}
+	st := &step{change: c, plan: p, at: tx.Pos, tx: tx, policy: w.stream.applier.options.Policy(p.source.TableName)}
 	return st, p.identify(c, st)
 }
 
@@ -646,41 +643,31 @@ func (d *definitions) unparkForm() *form {
 	return d.own(ownUnpark, func() *form {
 		f := &form{op: opOwn}
 		f.text("DELETE FROM " + tableName(d.engine, schema.OwnSchema, schema.ParkedTable))
-		f.where(d.engine, schema.ParkedOffice, schema.ParkedRow)
+		f.where(d.engine, []schema.Column{textOf(schema.ParkedOffice), textOf(schema.ParkedRow)})
 		f.finish()
 		return f
 	})
 }
 
+// textOf and numberOf are columns of our own tables, by the kind of what is written to them.
+func textOf(name string) schema.Column   { return schema.Column{Name: name, Kind: schema.KindText} }
+func numberOf(name string) schema.Column { return schema.Column{Name: name, Kind: schema.KindInt} }
+
 // resolvedForm marks what the conflict log says of a parked change.
 func (d *definitions) resolvedForm() *form {
 	return d.own(ownResolved, func() *form {
-		f := &form{op: opOwn}
-		f.text("UPDATE " + tableName(d.engine, schema.OwnSchema, schema.ConflictsTable) + " SET " + quote(d.engine, schema.ConflictState) + " = ")
-		f.value(schema.Column{Kind: schema.KindText})
-		f.text(", " + quote(d.engine, schema.ConflictResolvedAt) + " = ")
-		f.value(schema.Column{Kind: schema.KindInt})
-		f.where(d.engine, schema.ConflictOffice, schema.ConflictTable, schema.ConflictKey, schema.ConflictState)
-		f.finish()
-		return f
+		return ownUpdate(d.engine, opOwn, schema.ConflictsTable,
+			[]schema.Column{textOf(schema.ConflictState), numberOf(schema.ConflictResolvedAt)},
+			[]schema.Column{textOf(schema.ConflictOffice), textOf(schema.ConflictTable), textOf(schema.ConflictKey), textOf(schema.ConflictState)})
 	})
 }
 
 // takenForm notes what a person decided.
 func (d *definitions) takenForm() *form {
 	return d.own(ownDecided, func() *form {
-		f := &form{op: opOwn}
-		f.text("UPDATE " + tableName(d.engine, schema.OwnSchema, schema.ConflictsTable) + " SET " + quote(d.engine, schema.ConflictState) + " = ")
-		f.value(schema.Column{Kind: schema.KindText})
-		f.text(", " + quote(d.engine, schema.ConflictResolvedAt) + " = ")
-		f.value(schema.Column{Kind: schema.KindInt})
-		f.text(", " + quote(d.engine, schema.ConflictTaken) + " = ")
-		f.value(schema.Column{Kind: schema.KindText})
-		f.where(d.engine, schema.ConflictOffice)
-		f.text(" AND " + quote(d.engine, schema.ConflictID) + " = ")
-		f.value(schema.Column{Kind: schema.KindInt})
-		f.finish()
-		return f
+		return ownUpdate(d.engine, opOwn, schema.ConflictsTable,
+			[]schema.Column{textOf(schema.ConflictState), numberOf(schema.ConflictResolvedAt), textOf(schema.ConflictTaken)},
+			[]schema.Column{textOf(schema.ConflictOffice), numberOf(schema.ConflictID)})
 	})
 }
 
@@ -692,18 +679,34 @@ func (d *definitions) touchForm() *form {
 		committed := quote(d.engine, schema.ProgressCommitted)
 		f.text("UPDATE " + tableName(d.engine, schema.OwnSchema, schema.ProgressTable) + " SET " + committed + " = " + committed + " + 1, " + quote(d.engine, schema.ProgressWaits) + " = ")
 		f.value(schema.Column{Kind: schema.KindInt})
-		f.where(d.engine, schema.ProgressOffice, schema.ProgressOrigin)
+		f.where(d.engine, []schema.Column{textOf(schema.ProgressOffice), textOf(schema.ProgressOrigin)})
 		f.finish()
 		return f
 	})
 }
 
-// where compares text columns of a table of ours.
-func (f *form) where(engine schema.Engine, columns ...string) {
+// ownUpdate is the statement that sets columns of a table of ours in the rows that have the values of others.
+func ownUpdate(engine schema.Engine, op schema.Op, table string, set, where []schema.Column) *form {
+	f := &form{op: op}
+	f.text("UPDATE " + tableName(engine, schema.OwnSchema, table) + " SET ")
+	for i, c := range set {
+		if i > 0 {
+			f.text(", ")
+		}
+		f.text(quote(engine, c.Name) + " = ")
+		f.value(c)
+	}
+	f.where(engine, where)
+	f.finish()
+	return f
+}
+
+// where compares columns of a table of ours.
+func (f *form) where(engine schema.Engine, columns []schema.Column) {
 	separator := " WHERE "
-	for _, name := range columns {
-		f.text(separator + quote(engine, name) + " = ")
-		f.value(schema.Column{Kind: schema.KindText})
+	for _, c := range columns {
+		f.text(separator + quote(engine, c.Name) + " = ")
+		f.value(c)
 		separator = " AND "
 	}
 }
@@ -769,6 +772,29 @@ func rowsOf(ctx context.Context, ses session, c *schema.Change) ([]schema.RowID,
 type parkedBody struct {
 	row  schema.RowID
 	body []byte
+}
+
+// readParked reads the rows of a query for row_id and body, whichever driver's they are.
+func readParked(rows interface {
+	Next() bool
+	Scan(into ...any) error
+	Err() error
+},
+) ([]parkedBody, error) {
+	var all []parkedBody
+	for rows.Next() {
+		var row string
+		var b parkedBody
+		if err := rows.Scan(&row, &b.body); err != nil {
+			return nil, err
+		}
+		var err error
+		if b.row, err = parkedRow(row); err != nil {
+			return nil, err
+		}
+		all = append(all, b)
+	}
+	return all, rows.Err()
 }
 
 // parkedRow reads a RowID as it stands in the database.

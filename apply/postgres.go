@@ -180,34 +180,20 @@ func (s *postgresSession) logged(ctx context.Context, office schema.Office, id i
 		return nil, err
 	}
 	var e loggedEntry
-	var local, before, remote *string
-	err := s.conn.QueryRow(ctx, loggedQuery+" WHERE office = $1 AND id = $2 FOR UPDATE", string(office), id).Scan(&e.table, &e.key, &e.state, &e.taken, &local, &before, &remote)
+	err := s.conn.QueryRow(ctx, loggedQuery+" WHERE office = $1 AND id = $2 FOR UPDATE", string(office), id).Scan(e.into()...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
-	e.images(local, before, remote)
 	return &e, err
 }
 
 func (s *postgresSession) parked(ctx context.Context, office schema.Office) ([]parkedBody, error) {
-	rows, err := s.conn.Query(ctx, "SELECT row_id, body FROM cdc_sidecar.parked WHERE office = $1 ORDER BY id", string(office))
+	rows, err := s.conn.Query(ctx, "SELECT row_id, body FROM cdc_sidecar.parked WHERE office = $1 ORDER BY id", string(office)) //nolint:rowserrcheck // readParked returns it
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var all []parkedBody
-	for rows.Next() {
-		var row string
-		var b parkedBody
-		if err := rows.Scan(&row, &b.body); err != nil {
-			return nil, err
-		}
-		if b.row, err = parkedRow(row); err != nil {
-			return nil, err
-		}
-		all = append(all, b)
-	}
-	return all, rows.Err()
+	return readParked(rows)
 }
 
 // save lets the savepoint before go: they would pile up by the thousand in a large transaction.

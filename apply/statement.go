@@ -423,23 +423,12 @@ func (p *plan) deleteAll() *form {
 // progressForm moves the progress row from one position to another; it hits exactly one row, or somebody else has moved
 // it. The stamp and the commit time stand in the row so that the head's own capture can forward them.
 func progressForm(engine schema.Engine) *form {
-	number := schema.Column{Kind: schema.KindInt}
-	text := schema.Column{Kind: schema.KindText}
-	f := &form{op: opProgress}
-	f.text("UPDATE " + tableName(engine, schema.OwnSchema, schema.ProgressTable) + " SET ")
-	for i, name := range []string{schema.ProgressEpoch, schema.ProgressSeq, schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted, schema.ProgressWaits} {
-		if i > 0 {
-			f.text(", ")
-		}
-		f.text(quote(engine, name) + " = ")
-		f.value(number)
-	}
-	for i, name := range []string{schema.ProgressOffice, schema.ProgressOrigin, schema.ProgressEpoch, schema.ProgressSeq} {
-		f.text(map[bool]string{true: " WHERE ", false: " AND "}[i == 0] + quote(engine, name) + " = ")
-		f.value(map[bool]schema.Column{true: text, false: number}[i < 2])
-	}
-	f.finish()
-	return f
+	return ownUpdate(engine, opProgress, schema.ProgressTable,
+		[]schema.Column{
+			numberOf(schema.ProgressEpoch), numberOf(schema.ProgressSeq), numberOf(schema.ProgressStampMillis), numberOf(schema.ProgressStampCounter),
+			numberOf(schema.ProgressCommitted), numberOf(schema.ProgressWaits),
+		},
+		[]schema.Column{textOf(schema.ProgressOffice), textOf(schema.ProgressOrigin), numberOf(schema.ProgressEpoch), numberOf(schema.ProgressSeq)})
 }
 
 // mark is the step that moves the progress row of a sender to where tx will have brought it.

@@ -22,8 +22,9 @@ type loggedEntry struct {
 	local, before, remote    *string // JSON; nil: there was none
 }
 
-func (e *loggedEntry) images(local, before, remote *string) {
-	e.local, e.before, e.remote = local, before, remote
+// into is where a row of loggedQuery goes.
+func (e *loggedEntry) into() []any {
+	return []any{&e.table, &e.key, &e.state, &e.taken, &e.local, &e.before, &e.remote}
 }
 
 // Again has rows told to every office as they stand: the decisions about them did not know their last touch. They are told

@@ -236,6 +236,15 @@ func (j *Journal) State() State {
 	}
 }
 
+// Bounds are the first seq still held and the last that may be published; last = first-1 when nothing is held.
+func (j *Journal) Bounds() (first, last uint64) {
+	s := j.State()
+	return s.First, s.Last
+}
+
+// Stamp is the office's hybrid logical clock.
+func (j *Journal) Stamp() schema.Stamp { return j.State().Stamp }
+
 // Grown is closed when State.Last moves beyond what it is now.
 func (j *Journal) Grown() <-chan struct{} {
 	j.mu.Lock()

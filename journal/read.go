@@ -105,3 +105,26 @@ func (j *Journal) Read(c Cursor, maxBytes int) ([]Entry, Cursor, error) {
 	}
 	return out, c, nil
 }
+
+// Messages reads on behind a cursor for whoever indexes the journal: the zero cursor is the beginning of what is held, and so is
+// one that was released meanwhile, for what it stood at is of no use to an index any more. None are returned at the end.
+func (j *Journal) Messages(cursor uint64, maxBytes int) (messages [][]byte, next uint64, err error) {
+	at := Cursor(cursor)
+	var entries []Entry
+	for {
+		if at == 0 {
+			if at, err = j.Seek(j.State().First); err != nil {
+				return nil, 0, err
+			}
+		}
+		var released *ReleasedError
+		if entries, at, err = j.Read(at, maxBytes); !errors.As(err, &released) {
+			break
+		}
+		at = 0
+	}
+	for i := range entries {
+		messages = append(messages, entries[i].Message)
+	}
+	return messages, uint64(at), err
+}

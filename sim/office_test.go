@@ -171,7 +171,7 @@ func (l *life) open() error {
 		return err
 	}
 	l.journal = j
-	l.clocks, err = clock.Follow(filepath.Join(o.w.dir, string(o.name)), clock.Options{Rows: o.w.plan.clockRows}, followed{j}, o.name, o.role,
+	l.clocks, err = clock.Follow(filepath.Join(o.w.dir, string(o.name)), clock.Options{Rows: o.w.plan.clockRows}, j, o.name, o.role,
 		func(rows []schema.Change) { l.applier.Again(rows) })
 	if err != nil {
 		return err
@@ -541,11 +541,6 @@ func (o outbox) Release(seq uint64) error {
 	return o.clocks.Forget()
 }
 
-func (o outbox) Bounds() (first, last uint64) {
-	s := o.State()
-	return s.First, s.Last
-}
-
 func (o outbox) Seen() schema.Position { return o.State().Seen }
 
 func (o outbox) Seek(seq uint64) (uint64, error) {
@@ -579,36 +574,6 @@ func (o outbox) Pressed() bool {
 }
 
 func (o outbox) SetPublished(seq uint64) { _ = o.Journal.SetPublished(seq) }
-
-type followed struct{ *journal.Journal }
-
-func (f followed) Bounds() (first, last uint64) {
-	s := f.State()
-	return s.First, s.Last
-}
-
-func (f followed) Stamp() schema.Stamp { return f.State().Stamp }
-
-func (f followed) Messages(cursor uint64, maxBytes int) (messages [][]byte, next uint64, err error) {
-	at := journal.Cursor(cursor)
-	var entries []journal.Entry
-	for {
-		if at == 0 {
-			if at, err = f.Seek(f.State().First); err != nil {
-				return nil, 0, err
-			}
-		}
-		var gone *journal.ReleasedError
-		if entries, at, err = f.Read(at, maxBytes); !errors.As(err, &gone) {
-			break
-		}
-		at = 0
-	}
-	for i := range entries {
-		messages = append(messages, entries[i].Message)
-	}
-	return messages, uint64(at), err
-}
 
 func (o *office) membership() int {
 	o.mu.Lock()

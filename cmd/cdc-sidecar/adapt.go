@@ -32,43 +32,6 @@ func (o outbox) Release(seq uint64) error {
 	return o.clocks.Forget()
 }
 
-// followed is the journal as the row clocks read it.
-type followed struct{ *journal.Journal }
-
-func (f followed) Bounds() (first, last uint64) {
-	s := f.State()
-	return s.First, s.Last
-}
-
-func (f followed) Stamp() schema.Stamp { return f.State().Stamp }
-
-// Messages reads on behind the cursor. What was released meanwhile is of no use to the clocks any more.
-func (f followed) Messages(cursor uint64, maxBytes int) (messages [][]byte, next uint64, err error) {
-	at := journal.Cursor(cursor)
-	var entries []journal.Entry
-	for {
-		if at == 0 {
-			if at, err = f.Seek(f.State().First); err != nil {
-				return nil, 0, err
-			}
-		}
-		var released *journal.ReleasedError
-		if entries, at, err = f.Read(at, maxBytes); !errors.As(err, &released) {
-			break
-		}
-		at = 0
-	}
-	for i := range entries {
-		messages = append(messages, entries[i].Message)
-	}
-	return messages, uint64(at), err
-}
-
-func (o outbox) Bounds() (first, last uint64) {
-	s := o.State()
-	return s.First, s.Last
-}
-
 func (o outbox) Seen() schema.Position { return o.State().Seen }
 
 func (o outbox) Seek(seq uint64) (uint64, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -108,7 +109,7 @@ func (s *sidecar) open(ctx context.Context) error {
 	if err != nil || s.journal == nil {
 		return err
 	}
-	s.clocks, err = clock.Follow(filepath.Join(s.cfg.Data, clocksFolder), clock.Options{}, followed{s.journal}, s.cfg.Office, s.cfg.Role,
+	s.clocks, err = clock.Follow(filepath.Join(s.cfg.Data, clocksFolder), clock.Options{}, s.journal, s.cfg.Office, s.cfg.Role,
 		func(rows []schema.Change) { s.applier.Again(rows) })
 	if err != nil {
 		return err
@@ -135,8 +136,22 @@ func (s *sidecar) applyOptions() apply.Options {
 		o.Hold = s.clocks
 		return o
 	}
-	o.Clocks, o.Written, o.Policy, o.Drift = s.clocks, s.cfg.Sends, s.cfg.Policy, s.cfg.ClockDrift
+	o.Clocks, o.Drift = s.clocks, s.cfg.ClockDrift
+	o.Written, o.Policy = remembered(s.cfg.Sends), remembered(s.cfg.Policy)
 	return o
+}
+
+// remembered asks once for each table: the answer is asked for with every row, and matching names against globs is not free.
+func remembered[T any](ask func(schema.TableName) T) func(schema.TableName) T {
+	var known sync.Map
+	return func(n schema.TableName) T {
+		if answer, ok := known.Load(n); ok {
+			return answer.(T)
+		}
+		answer := ask(n)
+		known.Store(n, answer)
+		return answer
+	}
 }
 
 func (s *sidecar) close() {
