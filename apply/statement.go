@@ -52,6 +52,7 @@ type step struct {
 	contested bool // other offices write the table, too
 	alone     bool // to be written by itself: its row, or its table, needs more than one statement
 	partly    bool // some of its rows, or one of its two keys, are held
+	joins     bool // has the form of the step before it and touches other rows than those it joins: one statement may write all of them
 	policy    schema.Policy
 }
 
