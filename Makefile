@@ -28,7 +28,7 @@ endif
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: $(GOTMPDIR) ## Build bin/cdc-sidecar: static, for this machine's platform
@@ -60,8 +60,16 @@ sim: $(GOTMPDIR) ## The simulation: SEEDS=n seeds, from FROM=k on
 	@scripts/prerequisites go
 	CDC_SIM_SEEDS=$(SEEDS) CDC_SIM_FROM=$(FROM) go test -count 1 -timeout 0 -run TestSeeds -v ./sim
 
+# BENCH has further flags, such as BENCH='-pairs pg-pg -phases insert100'; bin/bench -help lists them.
 .PHONY: bench
-bench: $(GOTMPDIR) ## Go benchmarks of all rooms
+bench: $(GOTMPDIR) ## Side by side with the databases' own replication (QUICK=1: three minutes)
+	@scripts/prerequisites go postgres mariadb rabbitmq
+	@$(MAKE) --no-print-directory build
+	@go build -trimpath -buildvcs=false -o $(CURDIR)/bin/bench ./bench
+	@$(CURDIR)/bin/bench -binary $(BINARY) $(if $(filter 1,$(QUICK)),-quick) $(BENCH)
+
+.PHONY: microbench
+microbench: $(GOTMPDIR) ## Go benchmarks of all rooms
 	@scripts/prerequisites go postgres mariadb rabbitmq
 	@$(MAKE) --no-print-directory build
 	CDC_PLAIN_BINARY=$(BINARY) go test -p 1 -run '^$$' -bench . -benchmem -timeout $(TEST_TIMEOUT) ./...

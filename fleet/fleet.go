@@ -26,6 +26,8 @@ type Spec struct {
 	Admin string
 	// Extra lines for its configuration, at the top level.
 	Extra string
+	// Env are variables that its sidecar has beside Environment's, from its next start on: name=value.
+	Env []string
 }
 
 // Options say what a fleet is made of.

@@ -47,7 +47,9 @@ type process struct {
 }
 
 // Postgres reports which engine's SQL the office speaks.
-func (o *Office) Postgres() bool { return strings.HasPrefix(o.URL, "postgres") }
+func (o *Office) Postgres() bool { return isPostgres(o.URL) }
+
+func isPostgres(address string) bool { return strings.HasPrefix(address, "postgres") }
 
 // Config is the path of its configuration.
 func (o *Office) Config() string { return filepath.Join(o.Dir, "cdc-sidecar.yaml") }
@@ -93,7 +95,7 @@ func (o *Office) Start() error {
 	defer log.Close()
 	cmd := exec.Command(o.binary, "run", "--config", o.Config()) //nolint:noctx // its life is the fleet's, not a call's
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = Environment()
+	cmd.Env = append(Environment(), o.Env...)
 	// Its own process group: the terminal's Ctrl-C is for us, and the offices go on until we end them.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	p := &process{cmd: cmd, done: make(chan struct{})}
@@ -239,7 +241,7 @@ func (o *Office) DB() (*sql.DB, error) {
 	if o.db != nil {
 		return o.db, nil
 	}
-	db, err := o.openDB()
+	db, err := OpenDB(o.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -247,11 +249,12 @@ func (o *Office) DB() (*sql.DB, error) {
 	return db, nil
 }
 
-func (o *Office) openDB() (*sql.DB, error) {
-	if o.Postgres() {
-		return sql.Open("pgx", o.URL)
+// OpenDB opens a pool of connections to the database of a URL, Postgres' or MySQL's, whose sessions live in UTC at MySQL.
+func OpenDB(address string) (*sql.DB, error) {
+	if isPostgres(address) {
+		return sql.Open("pgx", address)
 	}
-	dsn, err := schema.ParseDSN(o.URL)
+	dsn, err := schema.ParseDSN(address)
 	if err != nil {
 		return nil, err
 	}
