@@ -28,7 +28,7 @@ type section struct {
 
 // sections are all, in the order in which they run and are reported.
 func sections() []section {
-	return []section{contestedSection, wireSection}
+	return []section{catchupSection, contestedSection, wireSection}
 }
 
 func sectionNames() []string {

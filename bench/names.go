@@ -1,7 +1,44 @@
 package main
 
+import "slices"
+
+// kind is a database engine.
+type kind string
+
+const (
+	postgres kind = "Postgres"
+	maria    kind = "MariaDB"
+)
+
+// pair is who catches up with whom.
+type pair struct {
+	name           string
+	source, target kind
+	back           bool // the branch is the source and the head, which decides conflicts, the target
+}
+
+var pairs = []pair{
+	{name: "pg-pg", source: postgres, target: postgres},
+}
+
+// The phases, in their order: each changes what the ones before have made.
+const (
+	insert100 = "insert100"
+	update1   = "update1"
+	bigtxn    = "bigtxn"
+	mixed     = "mixed"
+)
+
 // The names that the command line knows.
 var (
-	pairNames  = []string{"pg-pg", "maria-maria", "pg-maria", "maria-pg", "pg-pg-back"}
-	phaseNames = []string{"insert100", "update1", "bigtxn", "mixed"}
+	pairNames  = namesOf(pairs, func(p pair) string { return p.name })
+	phaseNames = []string{insert100, update1, bigtxn, mixed}
 )
+
+func namesOf[T any](all []T, name func(T) string) []string {
+	var names []string
+	for t := range slices.Values(all) {
+		names = append(names, name(t))
+	}
+	return names
+}
