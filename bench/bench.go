@@ -28,7 +28,11 @@ type section struct {
 
 // sections are all, in the order in which they run and are reported.
 func sections() []section {
-	return []section{catchupSection, contestedSection, wireSection}
+	return []section{
+		catchupSection, contestedSection,
+		latencySection,
+		wireSection,
+	}
 }
 
 func sectionNames() []string {
