@@ -29,8 +29,9 @@ type section struct {
 // sections are all, in the order in which they run and are reported.
 func sections() []section {
 	return []section{
-		catchupSection, contestedSection,
+		catchupSection,
 		latencySection,
+		contestedSection,
 		wireSection,
 	}
 }

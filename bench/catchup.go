@@ -20,7 +20,9 @@ var catchupSection = section{
 		"the phase's last row is visible at its own target, and stopped, in turns. Commits are durable everywhere (fsync, synchronous_commit; MariaDB: sync_binlog and " +
 		"innodb_flush_log_at_trx_commit 1). Tables are compared after every phase. CPU seconds are those of whole servers and sidecars until everything was acknowledged.\n\n" +
 		"insert100: inserts of 100 rows a transaction; update1: updates of one random row, each a transaction; bigtxn: one update of many rows; mixed: pgbench's tpcb-like, " +
-		"four changes a transaction.",
+		"four changes a transaction.\n\n" +
+		"Native is Postgres' publication and subscription, or MariaDB's replication by GTID with four optimistic threads, and beside it with one. Between two engines there is none. " +
+		"In pg-pg-back the branch is the source and the head, which decides conflicts, the target.",
 	needs: func(o options) servers.Spec {
 		var spec servers.Spec
 		for _, p := range pairs {
@@ -168,6 +170,13 @@ func (r *rivalry) contestants(ctx context.Context, f *fleet.Fleet) ([]contestant
 		}
 		all = append(all, native)
 	}
+	if r.pair.source == maria && r.pair.target == maria {
+		natives, err := r.replicas(ctx, f, source, from)
+		all = append(all, natives...)
+		if err != nil {
+			return all, from, err
+		}
+	}
 	r.names = namesOf(all, contestant.name)
 	return all, from, nil
 }
@@ -227,7 +236,7 @@ func (r *rivalry) phase(ctx context.Context, round int, phase string, from datab
 
 // told shows an outcome to whoever waits.
 func (r *rivalry) told(round int, phase string, c contestant, rows int, o outcome) {
-	line := fmt.Sprintf("  %s round %d %s %s: %s rows/s (%.2f s); CPU s per million rows:", r.pair.name, round+1, phase, c.name(), number(float64(rows)/o.seconds), o.seconds)
+	line := fmt.Sprintf("  %s round %d %s %s: %s rows/s (%.2f s, of which %.2f s to the first); CPU s per million rows:", r.pair.name, round+1, phase, c.name(), number(float64(rows)/o.seconds), o.seconds, o.starting)
 	for _, role := range []string{headSidecar, branchSidecar, sourceServer, targetServer, brokerServer} {
 		if used, ok := o.cpu[role]; ok {
 			line += fmt.Sprintf(" %s %.1f", role, used/float64(rows)*1e6)

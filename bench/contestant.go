@@ -43,7 +43,8 @@ const (
 
 // outcome is what one phase of one contestant was.
 type outcome struct {
-	seconds     float64
+	seconds     float64            // from the start until everything was there
+	starting    float64            // of those, until the phase's first mark was there
 	cpu         map[string]float64 // seconds by role
 	peak        map[string]float64 // MB by role: sidecars only
 	bytesPerRow float64            // on the broker
@@ -154,11 +155,11 @@ func race(ctx context.Context, c contestant, phase string, rows int) (outcome, e
 	if err := c.start(ctx); err != nil {
 		return outcome{}, err
 	}
-	arrived, err := await(ctx, c, phase)
+	first, last, err := await(ctx, c, phase)
 	if err != nil {
 		return outcome{}, err
 	}
-	o := outcome{seconds: arrived.Sub(began).Seconds(), cpu: map[string]float64{}}
+	o := outcome{seconds: last.Sub(began).Seconds(), starting: first.Sub(began).Seconds(), cpu: map[string]float64{}}
 	if err := c.settle(ctx); err != nil {
 		return o, err
 	}
@@ -175,28 +176,30 @@ func race(ctx context.Context, c contestant, phase string, rows int) (outcome, e
 	return o, c.stop(ctx)
 }
 
-// await returns when the mark of a phase was seen at the target, or later when there was more to come.
-func await(ctx context.Context, c contestant, phase string) (time.Time, error) {
+// await returns when the phase's first mark was seen at the target, and when everything was there.
+func await(ctx context.Context, c contestant, phase string) (first, last time.Time, err error) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	for seen := false; ; {
-		var err error
-		if !seen {
-			seen, err = c.target().marked(ctx, phase)
+	for ended := false; ; {
+		if !ended {
+			var begun bool
+			if begun, ended, err = c.target().marked(ctx, phase); begun && first.IsZero() {
+				first = time.Now()
+			}
 		}
-		at := time.Now()
-		if seen && err == nil {
+		last = time.Now()
+		if ended && err == nil {
 			var all bool
 			if all, err = c.complete(ctx); all && err == nil {
-				return at, nil
+				return first, last, nil
 			}
 		}
 		if err != nil {
-			return at, fmt.Errorf("%s, waiting for %s: %w", c.name(), phase, err)
+			return first, last, fmt.Errorf("%s, waiting for %s: %w", c.name(), phase, err)
 		}
 		select {
 		case <-ctx.Done():
-			return at, fmt.Errorf("%s, waiting for the end of %s: %w", c.name(), phase, ctx.Err())
+			return first, last, fmt.Errorf("%s, waiting for the end of %s: %w", c.name(), phase, ctx.Err())
 		case <-tick.C:
 		}
 	}

@@ -19,6 +19,10 @@ type pair struct {
 
 var pairs = []pair{
 	{name: "pg-pg", source: postgres, target: postgres},
+	{name: "maria-maria", source: maria, target: maria},
+	{name: "pg-maria", source: postgres, target: maria},
+	{name: "maria-pg", source: maria, target: postgres},
+	{name: "pg-pg-back", source: postgres, target: postgres, back: true},
 }
 
 // The phases, in their order: each changes what the ones before have made.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -58,12 +59,18 @@ type workload interface {
 }
 
 func workloadOf(k kind) workload {
+	if k == maria {
+		return mariaWorkload{}
+	}
 	return postgresWorkload{}
 }
 
-// change makes a phase's changes and then, with the last transaction, the mark.
+// change makes a phase's changes, between two marks.
 func (d database) change(ctx context.Context, phase string, s sizes) error {
-	var err error
+	err := execute(ctx, d.DB, fmt.Sprintf("INSERT INTO marks VALUES (%d)", -markOf(phase)))
+	if err != nil {
+		return err
+	}
 	switch phase {
 	case insert100:
 		err = d.insert(ctx, d.DB, s)
@@ -74,30 +81,21 @@ func (d database) change(ctx context.Context, phase string, s sizes) error {
 	case mixed:
 		err = d.tpcb(ctx, d, s)
 	}
-	if err == nil {
-		_, err = d.ExecContext(ctx, fmt.Sprintf("INSERT INTO marks VALUES (%d)", markOf(phase)))
-	}
 	if err != nil {
-		return fmt.Errorf("make the changes of %s: %w", phase, err)
+		return fmt.Errorf("make the changes: %w", err)
 	}
-	return nil
+	return execute(ctx, d.DB, fmt.Sprintf("INSERT INTO marks VALUES (%d)", markOf(phase)))
 }
 
-// markOf is the key of the row that a phase ends with.
-func markOf(phase string) int {
-	for i, name := range phaseNames {
-		if name == phase {
-			return i + 1
-		}
-	}
-	return 0
-}
+// markOf is the key of the row that a phase ends with; it begins with one of the opposite sign.
+func markOf(phase string) int { return 1 + slices.Index(phaseNames, phase) }
 
-// marked says whether a phase's mark is there.
-func (d database) marked(ctx context.Context, phase string) (bool, error) {
-	var n int
-	err := d.QueryRowContext(ctx, fmt.Sprintf("SELECT count(*) FROM marks WHERE id = %d", markOf(phase))).Scan(&n)
-	return n > 0, err
+// marked says which of a phase's marks are there.
+func (d database) marked(ctx context.Context, phase string) (begun, ended bool, err error) {
+	var lowest, highest sql.NullInt64
+	n := markOf(phase)
+	err = d.QueryRowContext(ctx, fmt.Sprintf("SELECT min(id), max(id) FROM marks WHERE id IN (%d, %d)", -n, n)).Scan(&lowest, &highest)
+	return lowest.Valid, highest.Int64 > 0, err
 }
 
 // tables are those that a phase changes.
