@@ -32,6 +32,15 @@ const (
 	groupTransactions = 4 * batchTransactions
 	// queueBatches is how many batches may wait while the sink works: enough to decode during an fsync, and bounded.
 	queueBatches = 4
+	// rushTransactions a second are a busy database, floodBytes a second a bulk load, or a log that is caught up with. Then a
+	// group waits for others to join it, up to rushLinger or floodLinger and lingerBytes, because every group costs an fsync
+	// and becomes a message, which the broker's cost goes by. Below that every transaction leaves at once.
+	rushTransactions = 1000
+	rushLinger       = 5 * time.Millisecond
+	floodBytes       = 2 << 20
+	floodLinger      = 20 * time.Millisecond
+	lingerBytes      = 256 << 10
+	rateWindow       = 20 * time.Millisecond
 	// silentEvery is how often an idle log's position is made durable. An idle database must not write the journal all the
 	// time, and a server that shuts down waits for us by this much, so it is a second and not a minute.
 	silentEvery = time.Second
@@ -62,7 +71,7 @@ func Run(ctx context.Context, src Source, sink schema.Sink, stats *Stats) error 
 		ended <- err
 	}()
 
-	d := delivery{src: src, sink: sink, stats: stats}
+	d := newDelivery(src, sink, stats)
 	err := d.run(running, batches)
 	cancel()
 	if readErr := <-ended; err == nil || errors.Is(err, context.Canceled) {
@@ -107,6 +116,12 @@ func enqueue(ctx context.Context, batches chan<- []schema.Transaction, txs []sch
 	}
 }
 
+func newDelivery(src Source, sink schema.Sink, stats *Stats) *delivery {
+	timer := time.NewTimer(0)
+	timer.Stop()
+	return &delivery{src: src, sink: sink, stats: stats, since: time.Now(), timer: timer}
+}
+
 // delivery is the sink's side of Run.
 type delivery struct {
 	src   Source
@@ -114,6 +129,14 @@ type delivery struct {
 	stats *Stats
 
 	group  []schema.Transaction
+	size   int  // of group, schema.Transaction.Bytes
+	urgent bool // the group has a mark that somebody waits for
+
+	linger              time.Duration // how long a group may wait for others to join it
+	timer               *time.Timer   // of linger
+	transactions, bytes int           // that went since then, to tell a flood
+	since               time.Time
+
 	silent schema.Transaction // the newest position that nothing durable covers yet; none when Source is empty
 	seen   schema.Position    // of the newest silent transaction
 	stamp  schema.Stamp       // the greatest of all silent ones
@@ -142,26 +165,39 @@ func (d *delivery) run(ctx context.Context, batches <-chan []schema.Transaction)
 	}
 }
 
-// gather makes a group of txs and of whatever else waits, to groupBytes and groupTransactions.
+// gather makes a group of txs and of whatever else waits, to groupBytes and groupTransactions; in a flood also of what comes
+// meanwhile.
 func (d *delivery) gather(txs []schema.Transaction, batches <-chan []schema.Transaction) {
-	for size := 0; ; {
+	if d.linger > 0 {
+		d.timer.Reset(d.linger)
+		defer d.timer.Stop()
+	}
+	for more := true; more; {
 		for i := range txs {
-			size += txs[i].Bytes()
+			d.size += txs[i].Bytes()
 			d.add(txs[i])
 		}
-		if size >= groupBytes || len(d.group) >= groupTransactions {
+		if d.size >= groupBytes || len(d.group) >= groupTransactions {
 			return
 		}
-		var ok bool
-		select {
-		case txs, ok = <-batches:
-			if !ok {
-				return // the next receive sees it too
-			}
-		default:
-			return
-		}
+		txs, more = d.next(batches)
 	}
+}
+
+// next is another batch for the group; none when the group should leave, or the source has ended.
+func (d *delivery) next(batches <-chan []schema.Transaction) (txs []schema.Transaction, more bool) {
+	if d.linger == 0 || d.urgent || d.size >= lingerBytes {
+		select {
+		case txs, more = <-batches:
+		default:
+		}
+		return txs, more
+	}
+	select {
+	case txs, more = <-batches:
+	case <-d.timer.C:
+	}
+	return txs, more
 }
 
 func (d *delivery) add(tx schema.Transaction) {
@@ -173,6 +209,7 @@ func (d *delivery) add(tx schema.Transaction) {
 		tx.Seen, tx.Stamp = d.seen, d.stamp
 		if tx.Barrier != 0 { // somebody waits for it; the position behind it does not hurry
 			d.group = append(d.group, schema.Transaction{Barrier: tx.Barrier, Last: true})
+			d.urgent = true
 			tx.Barrier = 0
 		}
 		d.silent = tx
@@ -202,7 +239,27 @@ func (d *delivery) deliver(ctx context.Context) error {
 			break
 		}
 	}
+	d.gone(time.Now())
 	clear(d.group) // lets the rows go
-	d.group = d.group[:0]
+	d.group, d.size, d.urgent = d.group[:0], 0, false
 	return nil
+}
+
+// gone notes what went, and every rateWindow how fast.
+func (d *delivery) gone(now time.Time) {
+	d.transactions += len(d.group)
+	d.bytes += d.size
+	window := now.Sub(d.since)
+	if window < rateWindow {
+		return
+	}
+	switch seconds := window.Seconds(); {
+	case float64(d.bytes) >= floodBytes*seconds:
+		d.linger = floodLinger
+	case float64(d.transactions) >= rushTransactions*seconds:
+		d.linger = rushLinger
+	default:
+		d.linger = 0
+	}
+	d.transactions, d.bytes, d.since = 0, 0, now
 }

@@ -3,7 +3,9 @@ package capture
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -258,4 +260,79 @@ func TestStats(t *testing.T) {
 	if got := s.Counts(); got.Lag != 0 || got.Transactions != 1 {
 		t.Errorf("an idle log: %+v", got)
 	}
+}
+
+// large is a transaction that is a flood by itself.
+func large(source string) schema.Transaction {
+	tx := own(source)
+	tx.Changes = []schema.Change{{Op: schema.Insert, After: schema.Row{schema.Of(strings.Repeat("x", lingerBytes/8))}}}
+	return tx
+}
+
+// In a flood, groups wait for company; what is alone leaves at once, and so does a mark that somebody waits for.
+func TestRunLingersInAFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r recorder
+		src := newTape()
+		end := running(t, src, r.sink)
+		groups := func() (all []int) {
+			for _, txs := range r.got() {
+				all = append(all, len(txs))
+			}
+			return all
+		}
+		give := func(txs ...schema.Transaction) { src.batches <- txs }
+
+		give(own("1"))
+		synctest.Wait()
+		if diff := cmp.Diff([]int{1}, groups()); diff != "" {
+			t.Fatalf("alone:\n%s", diff)
+		}
+		time.Sleep(rateWindow)
+		give(large("2"), large("3"), large("4"), large("5"))
+		synctest.Wait() // this one tells that there is a flood
+		for i := range 3 {
+			give(large(fmt.Sprint(6 + i)))
+			time.Sleep(time.Millisecond)
+		}
+		if diff := cmp.Diff([]int{1, 4}, groups()); diff != "" {
+			t.Fatalf("others are waited for:\n%s", diff)
+		}
+		time.Sleep(floodLinger)
+		if diff := cmp.Diff([]int{1, 4, 3}, groups()); diff != "" {
+			t.Fatalf("not for ever:\n%s", diff)
+		}
+		time.Sleep(time.Minute)
+		give(large("9"), large("10"))
+		synctest.Wait()
+		time.Sleep(floodLinger)
+		give(own("11"))
+		synctest.Wait()
+		if diff := cmp.Diff([]int{1, 4, 3, 2, 1}, groups()); diff != "" {
+			t.Fatalf("the flood is over:\n%s", diff)
+		}
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestRunDoesNotKeepAMarkWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r recorder
+		src := newTape()
+		end := running(t, src, r.sink)
+		time.Sleep(rateWindow)
+		src.batches <- []schema.Transaction{large("1"), large("2"), large("3"), large("4")}
+		synctest.Wait()
+		src.batches <- []schema.Transaction{own("5"), {Last: true, Barrier: 7, Source: "6"}}
+		synctest.Wait()
+		got := r.got()
+		if last := got[len(got)-1]; len(got) != 2 || len(last) != 2 || last[1].Barrier != 7 {
+			t.Fatalf("got %+v", got)
+		}
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -135,7 +136,9 @@ func (m *MySQL) syncerConfig(ctx context.Context, s *mysqlSetup) (replication.Bi
 	if s.engine == schema.MariaDB {
 		flavor = mysql.MariaDBFlavor
 	}
+	var reader *gatherer
 	return replication.BinlogSyncerConfig{
+		Dialer:   gathering((&net.Dialer{}).DialContext, &reader),
 		ServerID: id, Flavor: flavor, Localhost: "cdc-sidecar-" + string(m.config.Office),
 		Host: m.config.DSN.Host, Port: uint16(port), User: m.config.DSN.User, Password: m.config.DSN.Password, TLSConfig: encryption,
 		HeartbeatPeriod: heartbeatEvery, ReadTimeout: silenceLimit, EventCacheCount: eventQueue,

@@ -40,6 +40,7 @@ const (
 type Postgres struct {
 	config   PostgresConfig
 	stream   *pgconn.PgConn
+	reader   *gatherer // stream's
 	sql      *pgx.Conn // for definitions, and to inspect the publication
 	decoder  *postgresDecoder
 	setup    *postgresSetup
@@ -73,7 +74,7 @@ func (p *Postgres) open(ctx context.Context, at postgresPosition) error {
 	if p.sql, err = p.config.connect(ctx); err != nil {
 		return err
 	}
-	if p.stream, err = p.config.connectReplication(ctx); err != nil {
+	if p.stream, p.reader, err = p.config.connectReplication(ctx); err != nil {
 		return err
 	}
 	p.setup = &postgresSetup{config: p.config, conn: p.sql}
@@ -123,7 +124,7 @@ func (p *Postgres) Read(ctx context.Context) ([]schema.Transaction, error) {
 		return catalog.PostgresRelation(ctx, p.sql, p.config.DSN.DefaultSchema(), rel)
 	}
 	for {
-		waiting := p.stream.Frontend().ReadBufferLen() == 0
+		waiting := p.stream.Frontend().ReadBufferLen() == 0 && p.reader.waiting()
 		if n := len(d.out); n > 0 && (waiting || n >= batchTransactions || d.outBytes >= partBytes) {
 			return d.take(), nil
 		}

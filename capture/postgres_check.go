@@ -79,7 +79,7 @@ func (s *postgresSetup) checkSettings(ctx context.Context) ([]schema.Finding, er
 
 // checkReplication connects as the reader of the log does: the only sure test of the privilege and of pg_hba.conf.
 func (s *postgresSetup) checkReplication(ctx context.Context) ([]schema.Finding, error) {
-	stream, err := s.config.connectReplication(ctx)
+	stream, _, err := s.config.connectReplication(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -69,20 +69,23 @@ func (c PostgresConfig) connect(ctx context.Context) (*pgx.Conn, error) {
 }
 
 // connectReplication opens a connection that speaks the replication protocol.
-func (c PostgresConfig) connectReplication(ctx context.Context) (*pgconn.PgConn, error) {
+// It returns what reads for it, too.
+func (c PostgresConfig) connectReplication(ctx context.Context) (*pgconn.PgConn, *gatherer, error) {
 	config, err := pgconn.ParseConfig(c.DSN.URL())
 	if err != nil {
-		return nil, badURL(err)
+		return nil, nil, badURL(err)
 	}
+	var reader *gatherer
+	config.DialFunc = gathering(config.DialFunc, &reader)
 	c.session(config)
 	config.RuntimeParams["replication"] = "database"
 	// Whatever the server's own setting is: we report every statusEvery, and may be away for stallLimit.
 	config.RuntimeParams["wal_sender_timeout"] = "60s"
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, c.refused("connect to the database for replication", err)
+		return nil, nil, c.refused("connect to the database for replication", err)
 	}
-	return conn, nil
+	return conn, reader, nil
 }
 
 func (c PostgresConfig) session(config *pgconn.Config) {

@@ -72,7 +72,7 @@ func (c PostgresConfig) Prepare(ctx context.Context, epoch uint64, at string) (s
 	if err := s.settings(ctx); err != nil {
 		return "", err
 	}
-	stream, err := c.connectReplication(ctx)
+	stream, _, err := c.connectReplication(ctx)
 	if err != nil {
 		return "", err
 	}

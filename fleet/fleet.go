@@ -35,7 +35,9 @@ type Options struct {
 	Broker  *servers.RabbitMQ
 	Binary  string // of the sidecar
 	Dir     string // for configurations, journals and logs; keep the path short, sockets live there
-	Name    string // distinguishes the databases and the virtual host of this fleet from another's on the same servers
+	// Direct leaves the proxies out that make a link cuttable: benchmarks do not want to measure them.
+	Direct bool
+	Name   string // distinguishes the databases and the virtual host of this fleet from another's on the same servers
 	Offices []Spec
 	// Schema creates the tables; nil: CreateTables.
 	Schema func(ctx context.Context, o *Office) error
@@ -92,11 +94,14 @@ func (f *Fleet) office(ctx context.Context, index int, spec Spec) (*Office, erro
 	return o, o.configure()
 }
 
-// link puts a proxy between an office and the broker.
+// link puts a proxy between an office and the broker, unless the fleet is Direct.
 func (f *Fleet) link(ctx context.Context, name schema.Office) (*Link, error) {
 	broker, err := url.Parse(f.options.Broker.URL(f.options.Name))
 	if err != nil {
 		return nil, err
+	}
+	if f.options.Direct {
+		return &Link{URL: broker.String()}, nil
 	}
 	port, release, err := servers.ClaimPort(ctx) // one of the system's choice could be somebody else's while the link is cut
 	if err != nil {
@@ -111,7 +116,7 @@ func (f *Fleet) link(ctx context.Context, name schema.Office) (*Link, error) {
 	return l, nil
 }
 
-// Link is an office's line to the broker.
+// Link is an office's line to the broker. That of a Direct fleet cannot be cut.
 type Link struct {
 	URL     string
 	proxy   *toxiproxy.Proxy
@@ -127,6 +132,14 @@ func (l *Link) Restore() error {
 		return fmt.Errorf("restore the link: %w", err)
 	}
 	return nil
+}
+
+func (l *Link) close() error {
+	if l.proxy == nil {
+		return nil
+	}
+	l.proxy.Stop()
+	return l.release()
 }
 
 // Head is the head office.
@@ -205,8 +218,7 @@ func (f *Fleet) Close() error {
 	var errs []error
 	for _, o := range f.Offices {
 		o.Kill()
-		o.Link.proxy.Stop()
-		errs = append(errs, o.Link.release(), o.closeDatabase())
+		errs = append(errs, o.Link.close(), o.closeDatabase())
 	}
 	return errors.Join(errs...)
 }

@@ -115,6 +115,11 @@ func (p *program) newRunCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			stop, err := profile()
+			if err != nil {
+				return err
+			}
+			defer stop()
 			log := newLogger(p.Err, c)
 			for _, notice := range c.Notices {
 				log.Warn(notice)

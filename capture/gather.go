@@ -1,0 +1,85 @@
+package capture
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+const (
+	// gatherBytes is what one read of the log's connection may bring.
+	gatherBytes = 128 << 10
+	// gatherSoon is a wait after which more is surely on its way: the server sends row after row.
+	gatherSoon = 200 * time.Microsecond
+	// gatherAfter is how many such waits in a row make a flood. A transaction of an application or two is fewer, and is not
+	// kept waiting.
+	gatherAfter = 24
+	// gatherPause is how long a flood may gather: long enough for a hundred rows, short beside the fsync that follows.
+	gatherPause = time.Millisecond
+)
+
+// gatherer reads a log that its server sends row by row, each in a packet of its own. Who reads at once what comes is woken
+// for every row, which costs more than the row; so while rows come without an end, the gatherer lets them gather for a
+// moment and reads many at once. That also spares the server, whose sending wakes nobody meanwhile.
+type gatherer struct {
+	net.Conn
+	buffer   []byte
+	from, to int // what of buffer is still to be handed out
+	soon     int // reads in a row that hardly waited, or brought little
+	pause    *time.Timer
+}
+
+func newGatherer(conn net.Conn) *gatherer {
+	pause := time.NewTimer(0)
+	<-pause.C
+	return &gatherer{Conn: conn, buffer: make([]byte, gatherBytes), pause: pause}
+}
+
+// dial is a dialer's DialContext.
+type dial = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// gathering dials, and keeps in *into what reads.
+func gathering(dial dial, into **gatherer) dial {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		*into = newGatherer(conn)
+		return *into, nil
+	}
+}
+
+// Read implements io.Reader. Like any connection's it has one reader at a time.
+func (g *gatherer) Read(p []byte) (int, error) {
+	if g.from == g.to {
+		if err := g.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, g.buffer[g.from:g.to])
+	g.from += n
+	return n, nil
+}
+
+// waiting reports that the next Read will have to ask the network.
+func (g *gatherer) waiting() bool { return g.from == g.to }
+
+func (g *gatherer) fill() error {
+	if g.soon >= gatherAfter {
+		g.pause.Reset(gatherPause)
+		<-g.pause.C
+	}
+	began := time.Now()
+	n, err := g.Conn.Read(g.buffer)
+	if time.Since(began) < gatherSoon {
+		g.soon++
+	} else {
+		g.soon = 0
+	}
+	g.from, g.to = 0, n
+	if n > 0 {
+		return nil // an error comes again
+	}
+	return err
+}
