@@ -113,10 +113,15 @@ func (b *bench) logf(format string, args ...any) {
 // fleet makes a head and one branch with databases of their own; no sidecar runs yet. extra is the head's further
 // configuration. The caller closes it with leave.
 func (b *bench) fleet(ctx context.Context, head, branch servers.Database, extra string, create func(context.Context, *fleet.Office) error) (*fleet.Fleet, error) {
+	return b.found(ctx, fleet.Options{Direct: true}, head, branch, extra, create)
+}
+
+// found is fleet with options of the fleet's.
+func (b *bench) found(ctx context.Context, o fleet.Options, head, branch servers.Database, extra string, create func(context.Context, *fleet.Office) error) (*fleet.Fleet, error) {
 	b.fleets++
 	name := fmt.Sprintf("bench%d", b.fleets)
 	return fleet.New(ctx, fleet.Options{
-		Broker: b.servers.RabbitMQ[0], Binary: b.binary, Dir: filepath.Join(b.temp, name), Name: name,
+		Broker: b.servers.RabbitMQ[0], Binary: b.binary, Dir: filepath.Join(b.temp, name), Name: name, Direct: o.Direct,
 		Offices: []fleet.Spec{
 			{Name: "head", Role: schema.Head, Database: head, Extra: extra},
 			{Name: "branch", Role: schema.Branch, Database: branch},
