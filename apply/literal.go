@@ -33,6 +33,16 @@ func appendLiteral(b []byte, v schema.Value, c *schema.Column) []byte {
 	}
 }
 
+// appendCell writes a value as one of a column of values, whose type the server derives from all of them. Text, bytes and
+// integers it can keep as they are, whatever the others are like; all other numbers are written as text, which becomes the
+// target's number as exactly as the number itself.
+func appendCell(b []byte, v schema.Value, c *schema.Column) []byte {
+	if (c.Kind == schema.KindDecimal || c.Kind == schema.KindFloat) && !v.IsNull() {
+		return appendQuoted(b, v.Text())
+	}
+	return appendLiteral(b, v, c)
+}
+
 // plainNumber: digits, a sign, a point, an exponent; enough to be harmless in a statement.
 func plainNumber(s string) bool {
 	for i := range len(s) {
@@ -45,23 +55,17 @@ func plainNumber(s string) bool {
 	return s != "" && s != "-"
 }
 
+// escapes are the letters by which MySQL text names what must not stand in it as it is; 0: it may.
+var escapes = [256]byte{0: '0', '\n': 'n', '\r': 'r', '\x1a': 'Z', '\'': '\'', '\\': '\\'}
+
 func appendQuoted(b []byte, s string) []byte {
 	b = append(b, '\'')
+	from := 0
 	for i := range len(s) {
-		switch c := s[i]; c {
-		case 0:
-			b = append(b, '\\', '0')
-		case '\n':
-			b = append(b, '\\', 'n')
-		case '\r':
-			b = append(b, '\\', 'r')
-		case '\x1a':
-			b = append(b, '\\', 'Z')
-		case '\'', '\\':
-			b = append(b, '\\', c)
-		default:
-			b = append(b, c)
+		if letter := escapes[s[i]]; letter != 0 {
+			b = append(append(b, s[from:i]...), '\\', letter)
+			from = i + 1
 		}
 	}
-	return append(b, '\'')
+	return append(append(b, s[from:]...), '\'')
 }

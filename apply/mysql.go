@@ -35,7 +35,7 @@ const (
 	// enough that round trips do not count. A single larger row makes a larger query.
 	mysqlQuery = 256 << 10
 	// mysqlTuples bounds one multi-row INSERT: beyond some hundreds of rows there is nothing left to gain.
-	mysqlTuples = 500
+	mysqlTuples = 1000
 	// mysqlAsk is where a query for rows is cut: it takes hundreds of keys of a usual table to get there.
 	mysqlAsk = 1 << 20
 )
@@ -52,7 +52,10 @@ type mysqlSession struct {
 	definition definitions
 	queued     []string
 	query      []byte
-	tuples     []int // rows of each statement in query; 0 for a queued one
+	tuples     []int               // rows of each statement in query; 0 for a queued one
+	rowWord    []byte              // see mysqlRowWord
+	sets       map[*form]*mysqlSet // nil: steps of the form go one by one
+	joined     []*form             // of the sets in query
 }
 
 func (t mysqlTarget) config() *mysql.Config {
@@ -88,6 +91,7 @@ func (t mysqlTarget) connect(ctx context.Context) (session, error) {
 	if strings.Contains(version, "MariaDB") {
 		engine = schema.MariaDB
 	}
+	s.rowWord = mysqlRowWord(version)
 	s.definition = definitions{engine: engine, read: func(ctx context.Context) ([]catalog.Table, error) {
 		return catalog.ReadMySQL(ctx, s.conn, t.dsn.DefaultSchema())
 	}}
@@ -196,20 +200,27 @@ func (s *mysqlSession) parked(ctx context.Context, office schema.Office) ([]park
 }
 
 // run sends the steps as queries of many statements each; consecutive inserts of the same form become one statement with
-// many rows. Values stand in the text: preparing would cost a round trip for each row.
+// many rows, updates and deletes that join one another another (see mysqlSet). Values stand in the text: preparing would
+// cost a round trip for each row.
 func (s *mysqlSession) run(ctx context.Context, steps []step, hits []int64) ([]int64, int, error) {
-	s.query, s.tuples = s.query[:0], s.tuples[:0]
+	s.query, s.tuples, s.joined = s.query[:0], s.tuples[:0], s.joined[:0]
 	for _, text := range s.queued {
 		s.query = append(append(s.query, text...), ';')
 		s.tuples = append(s.tuples, 0)
 	}
 	s.queued = s.queued[:0]
-	var err error
-	for i := range steps {
-		s.add(&steps[i], i > 0 && steps[i-1].form == steps[i].form)
-		if len(s.query) >= mysqlQuery || i == len(steps)-1 {
+	for i := 0; i < len(steps); {
+		n, err := s.addSet(ctx, steps[i:])
+		if err != nil {
+			return hits, -1, err
+		}
+		if n == 0 {
+			s.add(&steps[i], i > 0 && steps[i-1].form == steps[i].form)
+			n = 1
+		}
+		if i += n; len(s.query) >= mysqlQuery || i == len(steps) {
 			if hits, err = s.flush(ctx, hits); err != nil {
-				return hits, map[bool]int{true: 0, false: -1}[len(steps) == 1], err
+				return hits, map[bool]int{true: 0, false: -1}[len(steps) == 1], s.failed(err)
 			}
 		}
 	}
@@ -262,11 +273,11 @@ func (s *mysqlSession) flush(ctx context.Context, hits []int64) ([]int64, error)
 			hits = append(hits, affected[i])
 			continue
 		}
-		for range n { // an insert of many rows inserts all or fails
-			hits = append(hits, affected[i]/int64(n))
+		for row := range int64(n) { // nobody knows which rows of a set were missing
+			hits = append(hits, min(max(affected[i]-row, 0), 1))
 		}
 	}
-	if s.query, s.tuples = s.query[:0], s.tuples[:0]; cap(s.query) > 2*mysqlQuery {
+	if s.query, s.tuples, s.joined = s.query[:0], s.tuples[:0], s.joined[:0]; cap(s.query) > 2*mysqlQuery {
 		s.query = nil
 	}
 	return hits, nil
@@ -353,6 +364,14 @@ func (s *mysqlSession) close() {
 
 // judge grades by error number. What is not known to be the data's fault is tried again.
 func (s *mysqlSession) judge(err error) verdict {
+	v := s.grade(err)
+	if v.fault == transient && errors.As(err, new(setError)) && errors.As(err, new(*mysql.MySQLError)) {
+		v.fault = unsupported // what the server has against a set it may not have against single statements
+	}
+	return v
+}
+
+func (s *mysqlSession) grade(err error) verdict {
 	if errors.Is(err, mysql.ErrPktTooLarge) {
 		return verdict{fault: data, remedy: "SET GLOBAL max_allowed_packet = 1073741824"}
 	}
