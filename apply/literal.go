@@ -33,8 +33,8 @@ func appendLiteral(b []byte, v schema.Value, c *schema.Column) []byte {
 	}
 }
 
-// appendCell writes a value as one of a column of values, whose type the server derives from all of them. Text, bytes and
-// integers it can keep as they are, whatever the others are like; all other numbers are written as text, which becomes the
+// appendCell writes a value as one of a column of values, whose type the server derives from all of them. A type that holds
+// them all exactly is there for text, for bytes and for integers; other numbers are written as text, which becomes the
 // target's number as exactly as the number itself.
 func appendCell(b []byte, v schema.Value, c *schema.Column) []byte {
 	if (c.Kind == schema.KindDecimal || c.Kind == schema.KindFloat) && !v.IsNull() {

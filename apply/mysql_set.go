@@ -26,8 +26,8 @@ const (
 //	STRAIGHT_JOIN `shop`.`item` AS t FORCE INDEX (PRIMARY) ON t.`id` = v.c2 SET t.`name` = v.c0, t.`price` = v.c1
 //
 // It must leave the rows exactly as the single statements would. A column of values has one type, which the server derives
-// from all of its literals: of decimals it may have to round some, of a FLOAT's it may know too few digits. So all literals
-// but those of integers and bytes are text, as which the server stores them as it stores a single literal (see appendCell).
+// from all of its literals. So that nothing depends on how it does that with decimals and doubles, all literals but those of
+// integers and bytes are text, which the server then stores as it stores a single literal (see appendCell).
 //
 // The order of the join is forced: in another one the server would read, and wait for, rows that nobody meant.
 type mysqlSet struct {
