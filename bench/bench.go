@@ -32,6 +32,7 @@ func sections() []section {
 		catchupSection,
 		latencySection,
 		contestedSection,
+		branchesSection,
 		wireSection,
 	}
 }
