@@ -15,14 +15,15 @@ type pair struct {
 	name           string
 	source, target kind
 	back           bool // the branch is the source and the head, which decides conflicts, the target
+	rounds         int  // of a full run: more where something is promised
 }
 
 var pairs = []pair{
-	{name: "pg-pg", source: postgres, target: postgres},
-	{name: "maria-maria", source: maria, target: maria},
-	{name: "pg-maria", source: postgres, target: maria},
-	{name: "maria-pg", source: maria, target: postgres},
-	{name: "pg-pg-back", source: postgres, target: postgres, back: true},
+	{name: "pg-pg", source: postgres, target: postgres, rounds: 3},
+	{name: "maria-maria", source: maria, target: maria, rounds: 3},
+	{name: "pg-maria", source: postgres, target: maria, rounds: 2},
+	{name: "maria-pg", source: maria, target: postgres, rounds: 2},
+	{name: "pg-pg-back", source: postgres, target: postgres, back: true, rounds: 2},
 }
 
 // The phases, in their order: each changes what the ones before have made.

@@ -83,12 +83,12 @@ func (r *replica) close(ctx context.Context) error {
 		r.whole.Close())
 }
 
-// replicas are one with four threads and a serial one.
-func (r *rivalry) replicas(ctx context.Context, f *fleet.Fleet, source *fleet.Office, from database) ([]contestant, error) {
+// replicas have these numbers of threads, 0 being the one that is always there.
+func (r *rivalry) replicas(ctx context.Context, f *fleet.Fleet, source *fleet.Office, from database, threads []int) ([]contestant, error) {
 	name := f.VHost() + "_" + string(source.Name)
 	var all []contestant
-	for i, threads := range []int{4, 0} {
-		native, err := replicate(ctx, from, r.servers.MariaDB[0], r.servers.MariaDB[2+i], name, r.sizes.scale, threads)
+	for i, n := range threads {
+		native, err := replicate(ctx, from, r.servers.MariaDB[0], r.servers.MariaDB[2+i], name, r.sizes.scale, n)
 		if err != nil {
 			return all, err
 		}

@@ -31,7 +31,7 @@ type options struct {
 // The sizes of a whole run, and of a quick one: rows of insert100.
 const (
 	fullRows  = 500_000
-	quickRows = 50_000
+	quickRows = 30_000
 )
 
 func parse(args []string, errors io.Writer) (options, error) {
@@ -40,7 +40,7 @@ func parse(args []string, errors io.Writer) (options, error) {
 	flags.SetOutput(errors)
 	var sections, pairs, phases string
 	flags.BoolVar(&o.quick, "quick", false, "small sizes and few rounds: three minutes; figures then carry start-up time")
-	flags.IntVar(&o.rounds, "rounds", 0, "rounds of each comparison (default: 3 or more; quick: 1 or more)")
+	flags.IntVar(&o.rounds, "rounds", 0, "rounds of each comparison (default: 3 or more where something is promised; quick: 1 or more)")
 	flags.IntVar(&o.rows, "rows", 0, fmt.Sprintf("rows of insert100, the other sizes in proportion (default %d, quick %d)", fullRows, quickRows))
 	flags.StringVar(&sections, "sections", "", "only these, comma separated, of: "+strings.Join(sectionNames(), ", "))
 	flags.StringVar(&pairs, "pairs", "", "only these, comma separated, of: "+strings.Join(pairNames, ", "))

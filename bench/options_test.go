@@ -24,7 +24,7 @@ func TestParse(t *testing.T) {
 	if o := get(); o.rows != fullRows || !strings.HasSuffix(o.out, "-full.md") || !slices.Equal(o.pairs, pairNames) || o.times(3, 1) != 3 || o.scaled(200_000) != 200_000 {
 		t.Errorf("a whole run: %+v", o)
 	}
-	if o := get("-quick"); o.rows != quickRows || !strings.HasSuffix(o.out, "-quick.md") || o.times(3, 1) != 1 || o.scaled(200_000) != 20_000 {
+	if o := get("-quick"); o.rows != quickRows || !strings.HasSuffix(o.out, "-quick.md") || o.times(3, 1) != 1 || o.scaled(200_000) != 12_000 {
 		t.Errorf("a quick run: %+v", o)
 	}
 	// Part of a run must not take the place of a whole one's report.

@@ -32,12 +32,12 @@ type Spec struct {
 
 // Options say what a fleet is made of.
 type Options struct {
-	Broker  *servers.RabbitMQ
-	Binary  string // of the sidecar
-	Dir     string // for configurations, journals and logs; keep the path short, sockets live there
+	Broker *servers.RabbitMQ
+	Binary string // of the sidecar
+	Dir    string // for configurations, journals and logs; keep the path short, sockets live there
 	// Direct leaves the proxies out that make a link cuttable: benchmarks do not want to measure them.
-	Direct bool
-	Name   string // distinguishes the databases and the virtual host of this fleet from another's on the same servers
+	Direct  bool
+	Name    string // distinguishes the databases and the virtual host of this fleet from another's on the same servers
 	Offices []Spec
 	// Schema creates the tables; nil: CreateTables.
 	Schema func(ctx context.Context, o *Office) error
