@@ -97,10 +97,8 @@ func (r *rivalry) round(ctx context.Context, round int) (err error) {
 	defer func() { err = r.leave(f, err) }()
 	contestants, from, err := r.contestants(ctx, f, round)
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLimit)
-		defer cancel()
 		for _, c := range contestants {
-			err = errors.Join(err, c.close(ctx))
+			err = errors.Join(err, c.close())
 		}
 	}()
 	if err != nil {

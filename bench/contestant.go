@@ -28,8 +28,8 @@ type contestant interface {
 	measure(ctx context.Context, rows int, o *outcome) error
 	// stop returns when nothing of it runs any more.
 	stop(ctx context.Context) error
-	// close removes it altogether.
-	close(ctx context.Context) error
+	// close removes it altogether, also after Ctrl-C.
+	close() error
 }
 
 // The roles of processes, in the order of the report.
@@ -135,7 +135,7 @@ func (c *ours) stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (c *ours) close(context.Context) error { return nil } // the fleet is left by whoever made it
+func (c *ours) close() error { return nil } // the fleet is left by whoever made it
 
 // stuck bounds one phase of one contestant: it only ends a hang.
 const stuck = 10 * time.Minute

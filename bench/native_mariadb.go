@@ -37,7 +37,7 @@ func replicate(ctx context.Context, source database, origin, server *servers.Mar
 		return nil, errors.Join(err, r.whole.Close())
 	}
 	if err := r.connect(ctx, source, origin.Port(), scale, threads); err != nil {
-		return nil, errors.Join(err, r.close(ctx))
+		return nil, errors.Join(err, r.close())
 	}
 	return r, nil
 }
@@ -76,7 +76,9 @@ func (r *replica) measure(context.Context, int, *outcome) error { return nil }
 
 func (r *replica) stop(ctx context.Context) error { return execute(ctx, r.whole.DB, "STOP SLAVE") }
 
-func (r *replica) close(ctx context.Context) error {
+func (r *replica) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveLimit)
+	defer cancel()
 	return errors.Join(
 		r.to.Close(),
 		execute(ctx, r.whole.DB, "STOP SLAVE", "RESET SLAVE ALL", "SET sql_log_bin = 0", "DROP DATABASE "+r.db, "SET sql_log_bin = 1"),

@@ -30,13 +30,13 @@ func subscribe(ctx context.Context, source database, sourcePid int, server *serv
 		return nil, err
 	}
 	if err := s.to.create(ctx, s.to.DB, scale); err != nil {
-		return nil, errors.Join(err, s.close(ctx))
+		return nil, errors.Join(err, s.close())
 	}
 	err = errors.Join(
 		execute(ctx, source.DB, "CREATE PUBLICATION bench FOR TABLE "+strings.Join(tables, ", ")),
 		execute(ctx, s.to.DB, fmt.Sprintf("CREATE SUBSCRIPTION %s CONNECTION '%s' PUBLICATION bench WITH (copy_data = false, enabled = false, create_slot = true)", name, source.url)))
 	if err != nil {
-		return nil, errors.Join(err, s.close(ctx))
+		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
@@ -85,7 +85,9 @@ func (s *subscription) stop(ctx context.Context) error {
 }
 
 // close leaves publication and slot to the source's database.
-func (s *subscription) close(ctx context.Context) error {
+func (s *subscription) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveLimit)
+	defer cancel()
 	return errors.Join(
 		execute(ctx, s.to.DB, "DROP SUBSCRIPTION IF EXISTS "+s.db), s.to.Close(), s.server.DropDatabase(ctx, s.db))
 }
