@@ -14,8 +14,11 @@ const (
 	// gatherAfter is how many such waits in a row make a flood. A transaction of an application or two is fewer, and is not
 	// kept waiting.
 	gatherAfter = 24
-	// gatherPause is how long a flood may gather: long enough for a hundred rows, short beside the fsync that follows.
-	gatherPause = time.Millisecond
+	// gatherLeast and gatherMost are how long a flood may gather: as long as it takes for gatherEnough, some hundred rows, to
+	// arrive. More would fill the socket and hold the server up.
+	gatherLeast  = 500 * time.Microsecond
+	gatherMost   = 4 * time.Millisecond
+	gatherEnough = 16 << 10
 )
 
 // gatherer reads a log that its server sends row by row, each in a packet of its own. Who reads at once what comes is woken
@@ -25,14 +28,15 @@ type gatherer struct {
 	net.Conn
 	buffer   []byte
 	from, to int // what of buffer is still to be handed out
-	soon     int // reads in a row that hardly waited, or brought little
-	pause    *time.Timer
+	soon     int // reads in a row that hardly waited
+	pause    time.Duration
+	timer    *time.Timer
 }
 
 func newGatherer(conn net.Conn) *gatherer {
-	pause := time.NewTimer(0)
-	<-pause.C
-	return &gatherer{Conn: conn, buffer: make([]byte, gatherBytes), pause: pause}
+	timer := time.NewTimer(0)
+	timer.Stop()
+	return &gatherer{Conn: conn, buffer: make([]byte, gatherBytes), pause: gatherLeast, timer: timer}
 }
 
 // dial is a dialer's DialContext.
@@ -66,12 +70,18 @@ func (g *gatherer) Read(p []byte) (int, error) {
 func (g *gatherer) waiting() bool { return g.from == g.to }
 
 func (g *gatherer) fill() error {
-	if g.soon >= gatherAfter {
-		g.pause.Reset(gatherPause)
-		<-g.pause.C
+	flood := g.soon >= gatherAfter
+	if flood {
+		g.timer.Reset(g.pause)
+		<-g.timer.C
 	}
 	began := time.Now()
 	n, err := g.Conn.Read(g.buffer)
+	if flood && n < gatherEnough {
+		g.pause = min(2*g.pause, gatherMost)
+	} else if flood && n > 2*gatherEnough {
+		g.pause = max(g.pause/2, gatherLeast)
+	}
 	if time.Since(began) < gatherSoon {
 		g.soon++
 	} else {
