@@ -40,8 +40,9 @@ type session interface {
 	save()
 	restore()
 	restart() // the transaction is rolled back and begins again
-	// run executes steps in order and returns how many rows each hit. When one fails, those behind it are not executed;
-	// failed is its index, or -1 when only a run of single steps could tell.
+	// run executes steps in order and returns how many rows each hit; of steps that were joined only the sum of their hits is
+	// meant. When one fails, those behind it are not executed; failed is its index (of joined steps the first one's), or -1
+	// when only a run of single steps could tell.
 	run(ctx context.Context, steps []step, hits []int64) (_ []int64, failed int, err error)
 	// fetch reads the rows of keys (images of t's own columns with those of t.Key) as capture would read them: one entry for
 	// each key, in order, nil where there is no such row.

@@ -21,29 +21,33 @@ func orderRow(id int, state string) []string {
 	}
 }
 
-// BenchmarkApply measures rows per second: insert100 are inserts in transactions of 100, update1 single-row transactions,
-// both grouped as a backlog is.
+// BenchmarkApply measures rows per second, at a branch and at the head: insert100 are inserts in transactions of 100, update1
+// single-row transactions, both grouped as a backlog is; bigtxn is an update of many rows in parts.
 func BenchmarkApply(b *testing.B) {
 	for _, engine := range []string{"postgres", "mariadb"} {
-		for _, kind := range []string{"insert100", "update1"} {
-			b.Run(engine+"/"+kind, func(b *testing.B) { benchmarkApply(b, engine, kind) })
+		for _, kind := range []string{"insert100", "update1", "bigtxn"} {
+			for _, role := range []schema.Role{schema.Branch, schema.Head} {
+				b.Run(engine+"/"+kind+"/"+string(role), func(b *testing.B) { benchmarkApply(b, engine, kind, role) })
+			}
 		}
 	}
 }
 
-func benchmarkApply(b *testing.B, engine, kind string) {
+// perCall is how many changes one call of Apply brings: as many as one group takes.
+const perCall = maxGroupChanges
+
+func benchmarkApply(b *testing.B, engine, kind string, role schema.Role) {
 	var w *world
 	if engine == "postgres" {
-		w = postgresWorld(b, schema.Branch)
+		w = postgresWorld(b, role)
 	} else {
-		w = mysqlWorld(b, schema.Branch)
+		w = mysqlWorld(b, role)
 	}
 	w.exec(fmt.Sprintf(orderDDL, w.pick("timestamp", "datetime(6)")))
-	const rows = 2000 // of one call, as many as one group takes
 	seq := uint64(0)
 	call := func(perTransaction int, change func(i int) schema.Change) []schema.Transaction {
 		var txs []schema.Transaction
-		for i := 0; i < rows; i += perTransaction {
+		for i := 0; i < perCall; i += perTransaction {
 			seq++
 			changes := make([]schema.Change, perTransaction)
 			for j := range changes {
@@ -53,20 +57,36 @@ func benchmarkApply(b *testing.B, engine, kind string) {
 		}
 		return txs
 	}
-	if kind == "update1" {
-		w.apply(call(rows, func(i int) schema.Change { return insert(order, orderRow(i, "new")...) })...)
+	const parts = 5 // of bigtxn
+	if kind != "insert100" {
+		for n := range parts {
+			w.apply(call(perCall, func(i int) schema.Change { return insert(order, orderRow(n*perCall+i, "new")...) })...)
+		}
 	}
 	b.ReportAllocs()
+	rows := 0
 	for n := 0; b.Loop(); n++ {
 		b.StopTimer()
 		var txs []schema.Transaction
-		if kind == "insert100" {
-			txs = call(100, func(i int) schema.Change { return insert(order, orderRow(n*rows+i, "new")...) })
-		} else {
-			txs = call(1, func(i int) schema.Change { return update(order, orderRow(i, "s"+strconv.Itoa(n))...) })
+		state := "s" + strconv.Itoa(n)
+		switch kind {
+		case "insert100":
+			txs = call(100, func(i int) schema.Change { return insert(order, orderRow(n*perCall+i, "new")...) })
+		case "update1":
+			txs = call(1, func(i int) schema.Change { return update(order, orderRow(i, state)...) })
+		default:
+			for j := range parts {
+				one := call(perCall, func(i int) schema.Change { return update(order, orderRow(j*perCall+i, state)...) })[0]
+				one.Pos.Seq, one.Part, one.Last = seq-uint64(j), j, j == parts-1
+				txs = append(txs, one)
+			}
+			seq -= parts - 1
+		}
+		for i := range txs {
+			rows += len(txs[i].Changes)
 		}
 		b.StartTimer()
 		w.apply(txs...)
 	}
-	b.ReportMetric(float64(rows*b.N)/b.Elapsed().Seconds(), "rows/s")
+	b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
 }

@@ -24,6 +24,9 @@ var postgresManners = map[string]string{
 	// Far below deadlock_timeout (1s): where we and an application wait for each other, it is we who let go.
 	"lock_timeout":      "300ms",
 	"statement_timeout": "30min", // longer than emptying a large table takes, shorter than a night
+	// Many rows of a table are looked up by their keys one after the other, in the order in which they came: the planner must
+	// not choose to read a table of millions for some thousand of them. See also replan.
+	"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off", "jit": "off",
 	// A transaction in parts waits for its next part; a sidecar that is gone must not hold row locks.
 	"idle_in_transaction_session_timeout": "120s",
 }
@@ -50,9 +53,11 @@ type postgresSession struct {
 	queued     []string          // sent before the next run's steps
 	saved      bool              // the open transaction has a savepoint
 	statements map[string]string // SQL → name of the prepared statement
-	fresh      []*form           // prepared in the pipeline under way
+	sent       []statement       // in the pipeline under way, behind those queued
+	replans    bool              // what is sent now is planned anew each time
 	prepared   int               // names given
 	params     [][]byte
+	ends       []int // of the arrays in scratch
 	scratch    []byte
 }
 
@@ -204,14 +209,27 @@ func (s *postgresSession) save() {
 	s.queued, s.saved = append(s.queued, "SAVEPOINT cdc"), true
 }
 
+// statement is what was sent for one step, for a run of joined ones, or for none: a setting.
+type statement struct {
+	first, steps int
+	form         *form
+	fresh        bool // prepared in the same pipeline
+}
+
 // run sends everything in one pipeline and then reads the results: one round trip, whatever the number of rows.
 func (s *postgresSession) run(ctx context.Context, steps []step, hits []int64) ([]int64, int, error) {
-	failed, err := s.exchange(ctx, steps, func(_ int, r *pgconn.ResultReader) error {
+	failed, err := s.exchange(ctx, steps, func(q *statement, r *pgconn.ResultReader) error {
 		tag, err := r.Close()
-		if err == nil {
-			hits = append(hits, tag.RowsAffected())
+		if err != nil {
+			return err
 		}
-		return err
+		n := tag.RowsAffected()
+		for range q.steps - 1 {
+			hits = append(hits, min(n, 1))
+			n -= min(n, 1)
+		}
+		hits = append(hits, n)
+		return nil
 	})
 	return hits, failed, err
 }
@@ -226,10 +244,10 @@ func (s *postgresSession) fetchKeys(ctx context.Context, t *catalog.Table, from 
 
 func (s *postgresSession) ask(ctx context.Context, steps []step, _ int, answer func(i int, values [][]byte) error) error {
 	var refused error // of the answer; the rest is read all the same, or the pipeline would be out of step
-	_, err := s.exchange(ctx, steps, func(i int, r *pgconn.ResultReader) error {
+	_, err := s.exchange(ctx, steps, func(q *statement, r *pgconn.ResultReader) error {
 		for r.NextRow() {
 			if refused == nil {
-				refused = answer(i, r.Values())
+				refused = answer(q.first, r.Values())
 			}
 		}
 		_, err := r.Close()
@@ -238,20 +256,33 @@ func (s *postgresSession) ask(ctx context.Context, steps []step, _ int, answer f
 	return cmp.Or(err, refused)
 }
 
-// exchange sends what is queued and the steps in one pipeline, and gives the steps' results to read, one after the other.
-// failed is the step that an error is about, or -1.
-func (s *postgresSession) exchange(ctx context.Context, steps []step, read func(i int, r *pgconn.ResultReader) error) (failed int, err error) {
+// exchange sends what is queued and the steps in one pipeline, and gives the statements' results to read, one after the
+// other. failed is the step that an error is about, or -1.
+func (s *postgresSession) exchange(ctx context.Context, steps []step, read func(q *statement, r *pgconn.ResultReader) error) (failed int, err error) {
 	p := s.conn.PgConn().StartPipeline(ctx)
 	for _, sql := range s.queued {
 		p.SendQueryParams(sql, nil, nil, nil, nil)
 	}
-	s.fresh = s.fresh[:0]
-	for i := range steps {
-		s.send(p, &steps[i])
+	s.sent = s.sent[:0]
+	if s.scratch == nil { // an empty piece of nothing would be nil, and nil is NULL
+		s.scratch = make([]byte, 0, scratch)
+	}
+	for i := 0; i < len(steps); {
+		n := joined(steps[i:])
+		if n < fewest(steps[i].form) || !s.sendMany(p, i, steps[i:i+n]) {
+			for j := i; j < i+n; j++ {
+				s.send(p, j, &steps[j])
+			}
+		}
+		i += n
+	}
+	s.replan(p, false)
+	if cap(s.scratch) > maxScratch {
+		s.scratch = nil
 	}
 	failed = -1
 	if err = p.Sync(); err == nil {
-		failed, err = s.results(p, steps, read)
+		failed, err = s.results(p, read)
 	}
 	if err != nil {
 		s.unprepare()
@@ -263,20 +294,24 @@ func (s *postgresSession) exchange(ctx context.Context, steps []step, read func(
 	return failed, err
 }
 
-func (s *postgresSession) send(p *pgconn.Pipeline, st *step) {
-	f := st.form
-	if f.name == "" {
-		if f.name = s.statements[f.sql]; f.name == "" {
-			s.prepared++
-			f.name = "cdc" + strconv.Itoa(s.prepared)
-			s.statements[f.sql] = f.name
-			p.SendPrepare(f.name, f.sql, nil)
-			s.fresh = append(s.fresh, f)
-		}
+// prepare gives a form's statement a name, and reports whether the server hears it for the first time.
+func (s *postgresSession) prepare(p *pgconn.Pipeline, f *form) (fresh bool) {
+	if f.name != "" {
+		return false
 	}
-	if s.scratch == nil { // an empty piece of nothing would be nil, and nil is NULL
-		s.scratch = make([]byte, 0, scratch)
+	if f.name = s.statements[f.sql]; f.name != "" {
+		return false
 	}
+	s.prepared++
+	f.name = "cdc" + strconv.Itoa(s.prepared)
+	s.statements[f.sql] = f.name
+	p.SendPrepare(f.name, f.sql, nil)
+	return true
+}
+
+func (s *postgresSession) send(p *pgconn.Pipeline, i int, st *step) {
+	s.replan(p, false)
+	s.sent = append(s.sent, statement{first: i, steps: 1, form: st.form, fresh: s.prepare(p, st.form)})
 	// The driver copies the values into its own buffer at once.
 	s.scratch, s.params = s.scratch[:0], s.params[:0]
 	for _, v := range st.args {
@@ -288,37 +323,39 @@ func (s *postgresSession) send(p *pgconn.Pipeline, st *step) {
 		s.scratch = append(s.scratch, v.Text()...)
 		s.params = append(s.params, s.scratch[from:len(s.scratch):len(s.scratch)])
 	}
-	p.SendQueryPrepared(f.name, s.params, f.formats, nil)
-	if cap(s.scratch) > maxScratch {
-		s.scratch = nil
-	}
+	p.SendQueryPrepared(st.form.name, s.params, st.form.formats, nil)
 }
 
 const (
 	// scratch is the buffer that a session begins with: a row of a usual table.
 	scratch = 1 << 10
-	// maxScratch bounds the buffer kept for one row's values, so that one large row is not remembered for ever.
-	maxScratch = 1 << 20
+	// maxScratch bounds the buffer kept for values, so that one large row is not remembered for ever. It is twice what the
+	// values of one statement for many rows take.
+	maxScratch = 2 * manyBytes
 )
 
-// results reads one result for each statement sent: those queued, and of the steps one for each, with the description of
-// the prepared statement before it where one was sent.
-func (s *postgresSession) results(p *pgconn.Pipeline, steps []step, read func(i int, r *pgconn.ResultReader) error) (int, error) {
+// results reads one result for each statement sent, with the description of the prepared one before it where it was new.
+func (s *postgresSession) results(p *pgconn.Pipeline, read func(q *statement, r *pgconn.ResultReader) error) (int, error) {
 	for range s.queued {
 		if err := result(p, closeResult); err != nil {
 			return -1, err
 		}
 	}
-	fresh := s.fresh
-	for i := range steps {
-		if len(fresh) > 0 && fresh[0] == steps[i].form {
-			fresh = fresh[1:]
+	for i := range s.sent {
+		q := &s.sent[i]
+		if q.fresh {
 			if _, err := p.GetResults(); err != nil {
-				return i, err
+				return q.first, err
 			}
 		}
-		if err := result(p, func(r *pgconn.ResultReader) error { return read(i, r) }); err != nil {
-			return i, err
+		err := result(p, func(r *pgconn.ResultReader) error {
+			if q.steps == 0 {
+				return closeResult(r)
+			}
+			return read(q, r)
+		})
+		if err != nil {
+			return q.first, err
 		}
 	}
 	return -1, nil
@@ -343,11 +380,12 @@ func closeResult(r *pgconn.ResultReader) error {
 
 // unprepare forgets the names given in a pipeline that failed: the server may not have heard of them.
 func (s *postgresSession) unprepare() {
-	for _, f := range s.fresh {
-		delete(s.statements, f.sql)
-		f.name = ""
+	for _, q := range s.sent {
+		if q.fresh {
+			delete(s.statements, q.form.sql)
+			q.form.name = ""
+		}
 	}
-	s.fresh = s.fresh[:0]
 }
 
 func (s *postgresSession) commit(ctx context.Context) error {

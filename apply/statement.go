@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -28,12 +29,15 @@ type form struct {
 	suffix string
 	// columns are the target's, one for each value: their kinds decide how a value is written.
 	columns []schema.Column
+	// single says that the statement means one row, told by a key that stays: of many such, one statement can be made.
+	single bool
 
 	// For Postgres: the whole statement with $1, $2 …, how each value is sent, and the name under which the session that
 	// the form belongs to has prepared it.
 	sql     string
 	formats []int16
 	name    string
+	many    *many // made when it is first needed
 }
 
 // step is a form with its values: one statement to run, and what to say when it fails.
@@ -52,7 +56,7 @@ type step struct {
 	contested bool // other offices write the table, too
 	alone     bool // to be written by itself: its row, or its table, needs more than one statement
 	partly    bool // some of its rows, or one of its two keys, are held
-	joins     bool // has the form of the step before it and touches other rows than those it joins: one statement may write all of them
+	joins     bool // has the form of the step before it and touches other rows than those it joins: one statement may write all of them (an insert of a row that it joins would fail)
 	policy    schema.Policy
 }
 
@@ -290,6 +294,7 @@ func (p *plan) form(op schema.Op, set schema.Row, moves bool) (*form, error) {
 		return f, nil
 	}
 	f := p.build(op, p.shape[2:])
+	f.single = op == schema.Insert || op == schema.Delete || op == schema.Update && !moves && bytes.IndexByte(p.shape[2:], 1) >= 0
 	f.finish()
 	p.forms[string(p.shape)] = f
 	return f, nil

@@ -34,6 +34,8 @@ type writer struct {
 
 	sequences sequences
 
+	written map[schema.RowID]int // by row, the last step that updates or deletes it; see join
+
 	steps []step
 	args  []schema.Value
 	hits  []int64
@@ -64,6 +66,7 @@ func (w *writer) write(ctx context.Context, txs []schema.Transaction) error {
 	for _, statement := range w.sequences.statements() {
 		w.ses.queue(statement)
 	}
+	w.join()
 	if !slices.ContainsFunc(w.steps, func(st step) bool { return st.alone }) {
 		if surprise, err := w.together(ctx); err != nil || !surprise {
 			return err
@@ -115,6 +118,7 @@ func (w *writer) apart(ctx context.Context) (err error) {
 func (w *writer) forget() {
 	clear(w.steps)
 	clear(w.args)
+	clear(w.written)
 	w.steps, w.args = w.steps[:0], w.args[:0]
 }
 
@@ -143,6 +147,46 @@ func (w *writer) plan(ctx context.Context, txs []schema.Transaction) error {
 		}
 	}
 	return nil
+}
+
+// join finds the steps that may be one statement with those before them.
+func (w *writer) join() {
+	if w.written == nil {
+		w.written = map[schema.RowID]int{}
+	}
+	from := 0 // where the run of joined steps begins
+	for i := 1; i < len(w.steps); i++ {
+		st, before := &w.steps[i], &w.steps[i-1]
+		equal := st.form == before.form && st.form.single && st.change.Decided == nil && before.change.Decided == nil
+		if equal && st.form.op != schema.Insert { // a second insert of a row would fail by itself
+			if from == i-1 {
+				equal = w.touches(from, from)
+			}
+			equal = equal && w.touches(i, from)
+		}
+		if st.joins = equal; !equal {
+			from = i
+		}
+	}
+}
+
+// touches notes which row step i touches. It reports false when a step since from touches the same row, or when the row has
+// no number.
+func (w *writer) touches(i, from int) bool {
+	st := &w.steps[i]
+	row := st.rows[0]
+	if row == (schema.RowID{}) {
+		if !st.plan.sameKey {
+			return false
+		}
+		var err error
+		if row, err = st.plan.rowID(st.change.KeyRow()); err != nil {
+			return false
+		}
+	}
+	last, ok := w.written[row]
+	w.written[row] = i
+	return !ok || last < from || last == i
 }
 
 // latestStamp is what a branch has seen when it has applied all of txs.
@@ -310,7 +354,8 @@ func (w *writer) hope(ctx context.Context) (surprise bool, err error) {
 	w.hits, failed, err = w.ses.run(ctx, w.steps, w.hits[:0])
 	if err != nil {
 		v := w.ses.judge(err)
-		if v.fault == duplicate || v.fault == collision || v.fault == unsupported || failed < 0 && v.fault != transient && v.fault != busy {
+		unclear := failed < 0 || w.steps[failed].joins || failed+1 < len(w.steps) && w.steps[failed+1].joins
+		if v.fault == duplicate || v.fault == collision || v.fault == unsupported || unclear && v.fault != transient && v.fault != busy {
 			return true, nil // one by one it may be mended, or shows at least which step it was
 		}
 		return false, explain(err, v, &w.steps[max(failed, 0)], w.ses.user())

@@ -31,4 +31,17 @@ type Table struct {
 	Triggers []string
 	// OID is Postgres' number of the table; zero elsewhere.
 	OID uint32
+	// Types are Postgres' types of the columns, one for each; nil elsewhere.
+	Types []PostgresType
+	// Inherited says that other Postgres tables hold rows of this one: partitions, or heirs by INHERITS. It may say so for a
+	// while after the last of them went. False elsewhere.
+	Inherited bool
+}
+
+// PostgresType is a column's type as the server knows it.
+type PostgresType struct {
+	OID uint32
+	// Cast is the type's name without a length, quoted, where a text cast to it becomes what the type's own input makes of
+	// that text, neither cut nor padded: empty for domains, and for types with a cast from text of their own.
+	Cast string
 }

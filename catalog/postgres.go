@@ -75,7 +75,7 @@ type postgresIndex struct {
 
 func readPostgresTables(ctx context.Context, q PostgresQuerier, defaultSchema string) ([]postgresTable, error) {
 	rows, err := q.Query(ctx, `
-		SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'p', c.relpersistence = 'u',
+		SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'p', c.relhassubclass, c.relpersistence = 'u',
 		       CASE c.relreplident WHEN 'd' THEN 'default' WHEN 'n' THEN 'nothing' WHEN 'f' THEN 'full' ELSE 'index' END,
 		       ARRAY(SELECT t.tgname::text FROM pg_trigger t
 		             WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' ORDER BY 1),
@@ -93,7 +93,7 @@ func readPostgresTables(ctx context.Context, q PostgresQuerier, defaultSchema st
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (postgresTable, error) {
 		t := postgresTable{Table: Table{Table: &schema.Table{Engine: schema.Postgres}}}
-		err := row.Scan(&t.OID, &t.OwnSchema, &t.Name, &t.Partitioned, &t.Unlogged, &t.ReplicaIdentity, &t.Triggers, &t.PartialOld)
+		err := row.Scan(&t.OID, &t.OwnSchema, &t.Name, &t.Partitioned, &t.Inherited, &t.Unlogged, &t.ReplicaIdentity, &t.Triggers, &t.PartialOld)
 		t.TableName = PostgresName(t.OwnSchema, t.Name, defaultSchema)
 		return t, err
 	})
@@ -110,8 +110,11 @@ func PostgresName(ownSchema, name, defaultSchema string) schema.TableName {
 func readPostgresColumns(ctx context.Context, q PostgresQuerier, oids []uint32, tables map[uint32]*postgresTable) error {
 	rows, err := q.Query(ctx, `
 		SELECT a.attrelid, a.atttypid, a.atttypmod, a.attname::text, format_type(a.atttypid, a.atttypmod),
-		       NOT a.attnotnull, a.attgenerated <> '', a.attidentity = 'a'
-		FROM pg_attribute a WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped
+		       NOT a.attnotnull, a.attgenerated <> '', a.attidentity = 'a',
+		       CASE WHEN t.typtype = 'd' OR EXISTS (SELECT FROM pg_cast x
+		                 WHERE x.castsource = 'pg_catalog.text'::regtype AND x.casttarget = t.oid AND x.castmethod <> 'b')
+		            THEN '' ELSE format_type(t.oid, -1) END
+		FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped
 		ORDER BY a.attrelid, a.attnum`, oids)
 	if err != nil {
 		return err
@@ -119,10 +122,11 @@ func readPostgresColumns(ctx context.Context, q PostgresQuerier, oids []uint32, 
 	type read struct {
 		table, oid uint32
 		modifier   int32
+		cast       string
 		schema.Column
 	}
 	columns, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c read, err error) {
-		err = row.Scan(&c.table, &c.oid, &c.modifier, &c.Name, &c.Native, &c.Nullable, &c.Generated, &c.Identity)
+		err = row.Scan(&c.table, &c.oid, &c.modifier, &c.Name, &c.Native, &c.Nullable, &c.Generated, &c.Identity, &c.cast)
 		return c, err
 	})
 	if err != nil {
@@ -141,6 +145,7 @@ func readPostgresColumns(ctx context.Context, q PostgresQuerier, oids []uint32, 
 		types.describe(&c.Column, c.oid, c.modifier)
 		if t := tables[c.table]; t != nil {
 			t.Columns = append(t.Columns, c.Column)
+			t.Types = append(t.Types, PostgresType{OID: c.oid, Cast: c.cast})
 		}
 	}
 	return nil
