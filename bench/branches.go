@@ -47,7 +47,7 @@ func branches(ctx context.Context, b *bench) (err error) {
 	for turn := range turns {
 		for i := range companies {
 			c := companies[(turn+i)%2] // whoever was second is first
-			if err := c.turn(ctx, b, rows); err != nil {
+			if err := c.turn(ctx, b, rows, turn == turns-1); err != nil {
 				return fmt.Errorf("%d branches: %w", len(c.receivers), err)
 			}
 		}
@@ -163,12 +163,15 @@ func (c *company) known(ctx context.Context) error {
 	})
 }
 
-// turn makes rows at the head and measures how they are sent to everybody.
-func (c *company) turn(ctx context.Context, b *bench, rows int) error {
+// turn makes rows at the head and measures how they are sent to everybody; after the last turn also what idleness costs.
+func (c *company) turn(ctx context.Context, b *bench, rows int, last bool) error {
 	if err := insertSample(ctx, c.head, c.rows+1, c.rows+rows); err != nil {
 		return err
 	}
 	c.rows += rows
+	if b.profile != "" {
+		c.head.Env = []string{"CDC_CPUPROFILE=" + filepath.Join(b.profile, fmt.Sprintf("%d-branches.pprof", len(c.receivers)))}
+	}
 	return c.live(ctx, func(ctx context.Context) error {
 		began := time.Now()
 		before, err := cpuSeconds(c.node.Pid())
@@ -192,7 +195,7 @@ func (c *company) turn(ctx context.Context, b *bench, rows int) error {
 		c.sidecar, c.broker = append(c.sidecar, sidecar/millions), append(c.broker, (broker-before)/millions)
 		c.took = append(c.took, time.Since(began).Seconds())
 		b.logf("  %d branches: %s rows in %.1f s, CPU of the sidecar %.2f s, of the broker %.2f s", len(c.receivers), number(float64(rows)), time.Since(began).Seconds(), sidecar, broker-before)
-		if err := c.complete(ctx); err != nil {
+		if err := c.complete(ctx); err != nil || !last {
 			return err
 		}
 		c.idle, err = c.rest(ctx, b)
