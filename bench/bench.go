@@ -33,6 +33,7 @@ func sections() []section {
 		latencySection,
 		contestedSection,
 		branchesSection,
+		applicationSection,
 		wireSection,
 	}
 }
