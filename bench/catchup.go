@@ -24,6 +24,8 @@ var catchupSection = section{
 		"insert100: inserts of 100 rows a transaction; update1: updates of one random row, each a transaction; bigtxn: one update of many rows; mixed: pgbench's tpcb-like, " +
 		"four changes a transaction.\n\n" +
 		"Native is Postgres' publication and subscription, or MariaDB's replication by GTID with four optimistic threads, and beside it, in the first round of a full run, with one. Between two engines there is none. " +
+		"They have their defaults: a subscription's worker does not wait for the disk at each commit, and a replica writes no binlog of its own, " +
+		"which our target, an office like every other, does. " +
 		"In pg-pg-back the branch is the source and the head, which decides conflicts, the target.",
 	needs: func(o options) servers.Spec {
 		var spec servers.Spec
@@ -95,7 +97,9 @@ func (r *rivalry) round(ctx context.Context, round int) (err error) {
 		return err
 	}
 	defer func() { err = r.leave(f, err) }()
-	contestants, from, err := r.contestants(ctx, f, round)
+	setup, cancel := context.WithTimeout(ctx, stuck)
+	defer cancel()
+	contestants, from, err := r.contestants(setup, f, round)
 	defer func() {
 		for _, c := range contestants {
 			err = errors.Join(err, c.close())
@@ -105,9 +109,6 @@ func (r *rivalry) round(ctx context.Context, round int) (err error) {
 		return err
 	}
 	for _, phase := range r.phases {
-		if err := from.change(ctx, phase, r.sizes); err != nil {
-			return err
-		}
 		if err := r.phase(ctx, round, phase, from, contestants); err != nil {
 			return fmt.Errorf("%s: %w", phase, err)
 		}
@@ -202,7 +203,7 @@ func pidOf(db servers.Database) int {
 
 // phase lets one after another have what was changed, beginning with another in each round.
 func (r *rivalry) phase(ctx context.Context, round int, phase string, from database, contestants []contestant) error {
-	want, err := calmed(ctx, from, phase, contestants)
+	want, err := r.made(ctx, phase, from, contestants)
 	if err != nil {
 		return err
 	}
@@ -234,9 +235,14 @@ func (r *rivalry) phase(ctx context.Context, round int, phase string, from datab
 	return nil
 }
 
-// calmed has all databases do what they have put off, and returns what the source holds. A target that is not raced stays
-// calm.
-func calmed(ctx context.Context, from database, phase string, contestants []contestant) (want contents, err error) {
+// made makes a phase's changes, then has all databases do what they have put off, and returns what the source holds. A
+// target that is not raced stays calm.
+func (r *rivalry) made(ctx context.Context, phase string, from database, contestants []contestant) (want contents, err error) {
+	ctx, cancel := context.WithTimeout(ctx, stuck)
+	defer cancel()
+	if err := from.change(ctx, phase, r.sizes); err != nil {
+		return want, err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := from.calm(ctx, from.DB); err != nil {

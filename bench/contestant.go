@@ -137,7 +137,7 @@ func (c *ours) stop(ctx context.Context) error {
 
 func (c *ours) close() error { return nil } // the fleet is left by whoever made it
 
-// stuck bounds one phase of one contestant: it only ends a hang.
+// stuck bounds one phase of one contestant, and what is done before it: it only ends a hang.
 const stuck = 10 * time.Minute
 
 // pollEvery is how often the target is asked for the mark.
