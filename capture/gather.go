@@ -31,6 +31,9 @@ type gatherer struct {
 	soon     int // reads in a row that hardly waited
 	pause    time.Duration
 	timer    *time.Timer
+	// limit is how long a read may wait for anything; 0: whatever deadline is set. A deadline for each of a flood's packets,
+	// as a library would set it, costs as much as the packet.
+	limit time.Duration
 }
 
 func newGatherer(conn net.Conn) *gatherer {
@@ -42,15 +45,16 @@ func newGatherer(conn net.Conn) *gatherer {
 // dial is a dialer's DialContext.
 type dial = func(ctx context.Context, network, address string) (net.Conn, error)
 
-// gathering dials, and keeps in *into what reads.
-func gathering(dial dial, into **gatherer) dial {
+// gathering dials, and gives what reads to use.
+func gathering(dial dial, use func(*gatherer)) dial {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		*into = newGatherer(conn)
-		return *into, nil
+		g := newGatherer(conn)
+		use(g)
+		return g, nil
 	}
 }
 
@@ -76,6 +80,11 @@ func (g *gatherer) fill() error {
 		<-g.timer.C
 	}
 	began := time.Now()
+	if g.limit > 0 {
+		if err := g.SetReadDeadline(began.Add(g.limit)); err != nil {
+			return err
+		}
+	}
 	n, err := g.Conn.Read(g.buffer)
 	if flood && n < gatherEnough {
 		g.pause = min(2*g.pause, gatherMost)

@@ -136,12 +136,11 @@ func (m *MySQL) syncerConfig(ctx context.Context, s *mysqlSetup) (replication.Bi
 	if s.engine == schema.MariaDB {
 		flavor = mysql.MariaDBFlavor
 	}
-	var reader *gatherer
 	return replication.BinlogSyncerConfig{
-		Dialer:   gathering((&net.Dialer{}).DialContext, &reader),
+		Dialer:   gathering((&net.Dialer{}).DialContext, func(g *gatherer) { g.limit = silenceLimit }),
 		ServerID: id, Flavor: flavor, Localhost: "cdc-sidecar-" + string(m.config.Office),
 		Host: m.config.DSN.Host, Port: uint16(port), User: m.config.DSN.User, Password: m.config.DSN.Password, TLSConfig: encryption,
-		HeartbeatPeriod: heartbeatEvery, ReadTimeout: silenceLimit, EventCacheCount: eventQueue,
+		HeartbeatPeriod: heartbeatEvery, EventCacheCount: eventQueue,
 		// Its own retry would send the first half of an interrupted transaction twice.
 		DisableRetrySync: true,
 		DiscardGTIDSet:   true, // we keep our own

@@ -108,7 +108,7 @@ func (p *Postgres) newDecoder() *postgresDecoder {
 	return &postgresDecoder{
 		assembler: assembler{office: p.config.Office, role: p.config.Role},
 		send:      p.config.sends, own: p.config.sendsOwn,
-		source:    func(lsn uint64) string { return pglogrepl.LSN(lsn).String() + suffix },
+		source:    func(lsn uint64) string { return string(append(appendLSN(make([]byte, 0, 48), lsn), suffix...)) },
 		relations: map[uint32]*postgresRelation{},
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -76,7 +78,7 @@ func (c PostgresConfig) connectReplication(ctx context.Context) (*pgconn.PgConn,
 		return nil, nil, badURL(err)
 	}
 	var reader *gatherer
-	config.DialFunc = gathering(config.DialFunc, &reader)
+	config.DialFunc = gathering(config.DialFunc, func(g *gatherer) { reader = g })
 	c.session(config)
 	config.RuntimeParams["replication"] = "database"
 	// Whatever the server's own setting is: we report every statusEvery, and may be away for stallLimit.
@@ -162,6 +164,19 @@ type postgresPosition struct {
 
 func (p postgresPosition) String() string {
 	return fmt.Sprintf("%s@%s/%d", p.lsn, p.system, p.timeline)
+}
+
+// appendLSN writes a place as Postgres does, for every transaction: pglogrepl's own is made for messages to people.
+func appendLSN(b []byte, lsn uint64) []byte {
+	from := len(b)
+	b = append(strconv.AppendUint(b, lsn>>32, 16), '/')
+	b = strconv.AppendUint(b, lsn&math.MaxUint32, 16)
+	for i := from; i < len(b); i++ {
+		if b[i] >= 'a' {
+			b[i] -= 'a' - 'A'
+		}
+	}
+	return b
 }
 
 func parsePostgresPosition(s string) (postgresPosition, error) {

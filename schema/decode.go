@@ -382,13 +382,13 @@ func (d *batchDecoder) change(s span) (Change, error) {
 		return c, fmt.Errorf("change of table %d, %d are defined", table, len(d.tables))
 	}
 	c.Table = d.tables[table]
-	if hasBefore {
-		if c.Before, err = d.image(before, len(c.Table.Columns)); err != nil {
+	if hasAfter {
+		if c.After, err = d.image(after, len(c.Table.Columns), nil); err != nil {
 			return c, err
 		}
 	}
-	if hasAfter {
-		if c.After, err = d.image(after, len(c.Table.Columns)); err != nil {
+	if hasBefore {
+		if c.Before, err = d.image(before, len(c.Table.Columns), c.After); err != nil {
 			return c, err
 		}
 	}
@@ -417,7 +417,8 @@ func (d *batchDecoder) decision(s span) (*Decision, error) {
 	})
 }
 
-func (d *batchDecoder) image(s span, columns int) (Row, error) {
+// image reads a row; after is the image after an update, which the one before may refer to.
+func (d *batchDecoder) image(s span, columns int, after Row) (Row, error) {
 	r := d.row(columns)
 	var states span
 	at := 0
@@ -443,23 +444,25 @@ func (d *batchDecoder) image(s span, columns int) (Row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r, d.states(r, states)
+	return r, d.states(r, states, after)
 }
 
 // states fills in what is not present, and checks that what should be is.
-func (d *batchDecoder) states(r Row, states span) error {
+func (d *batchDecoder) states(r Row, states span, after Row) error {
 	for i := range r {
 		want := Present
 		if states.to > 0 {
 			want = State(d.text[states.from+i])
 		}
 		switch {
-		case want > Present:
+		case want > wireAsAfter, want == wireAsAfter && (after == nil || after[i].state != Present):
 			return fmt.Errorf("%w: column state %d", ErrUnknown, want)
 		case (want == Present) != (r[i].state == Present):
 			return errors.New("row has fewer values than its columns")
 		case want == Null:
 			r[i] = NullValue()
+		case want == wireAsAfter:
+			r[i] = after[i]
 		}
 	}
 	return nil

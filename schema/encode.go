@@ -162,10 +162,12 @@ func sizeUint(v uint64) int {
 func sizeChange(c *Change, table uint32) int {
 	n := sizeUint(uint64(c.Op)) + sizeUint(uint64(table))
 	if c.Before != nil {
-		n += sizeField(sizeRow(c.Before))
+		row, _ := sizeRow(c.Before, c.After)
+		n += sizeField(row)
 	}
 	if c.After != nil {
-		n += sizeField(sizeRow(c.After))
+		row, _ := sizeRow(c.After, nil)
+		n += sizeField(row)
 	}
 	if c.Decided != nil {
 		n += sizeField(len(appendDecision(nil, c.Decided)))
@@ -179,10 +181,10 @@ func appendChange(b []byte, c *Change, table uint32) []byte {
 	b = appendUint(b, 1, uint64(c.Op))
 	b = appendUint(b, 2, uint64(table))
 	if c.Before != nil {
-		b = appendRow(b, 3, c.Before)
+		b = appendRow(b, 3, c.Before, c.After)
 	}
 	if c.After != nil {
-		b = appendRow(b, 4, c.After)
+		b = appendRow(b, 4, c.After, nil)
 	}
 	if c.Decided != nil {
 		b = protowire.AppendBytes(protowire.AppendTag(b, 5, protowire.BytesType), appendDecision(nil, c.Decided))
@@ -197,40 +199,47 @@ func appendDecision(b []byte, d *Decision) []byte {
 	return appendUint(b, 4, d.Known)
 }
 
-func allPresent(r Row) bool {
-	for i := range r {
-		if r[i].state != Present {
-			return false
-		}
+// wireAsAfter is the state, on the wire only, of a value before an update that is the value after it: a log with full images
+// has every column twice, and most are as they were.
+const wireAsAfter = Present + 1
+
+// wireState is how a value of a row travels. after is the image after an update, for the image before it; else nil.
+func wireState(r, after Row, i int) State {
+	if after != nil && r[i].state == Present && r[i] == after[i] {
+		return wireAsAfter
 	}
-	return true
+	return r[i].state
 }
 
-func sizeRow(r Row) int {
-	n := 0
-	if !allPresent(r) {
-		n = sizeField(len(r))
-	}
+// sizeRow is the size of a row's fields; plain says that all of its values are present and written.
+func sizeRow(r, after Row) (n int, plain bool) {
+	plain = true
 	for i := range r {
-		if r[i].state == Present {
+		if wireState(r, after, i) == Present {
 			n += sizeField(len(r[i].text))
+		} else {
+			plain = false
 		}
 	}
-	return n
+	if !plain {
+		n += sizeField(len(r))
+	}
+	return n, plain
 }
 
-func appendRow(b []byte, field protowire.Number, r Row) []byte {
+func appendRow(b []byte, field protowire.Number, r, after Row) []byte {
+	n, plain := sizeRow(r, after)
 	b = protowire.AppendTag(b, field, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(sizeRow(r)))
-	if !allPresent(r) {
+	b = protowire.AppendVarint(b, uint64(n))
+	if !plain {
 		b = protowire.AppendTag(b, 1, protowire.BytesType)
 		b = protowire.AppendVarint(b, uint64(len(r)))
 		for i := range r {
-			b = append(b, byte(r[i].state))
+			b = append(b, byte(wireState(r, after, i)))
 		}
 	}
 	for i := range r {
-		if r[i].state == Present {
+		if wireState(r, after, i) == Present {
 			b = protowire.AppendString(protowire.AppendTag(b, 2, protowire.BytesType), r[i].text)
 		}
 	}
