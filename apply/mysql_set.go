@@ -12,7 +12,9 @@ import (
 const (
 	// mysqlSetLeast is the shortest run that is worth a set: below, as many single statements cost less than the server's
 	// two temporary tables.
-	mysqlSetLeast = 4
+	mysqlSetLeast = 5
+	// mysqlLargeLeast is the same where a column of a large type is written, because then they are on disk.
+	mysqlLargeLeast = 16
 	// mysqlSetRows bounds the rows of one set, so that its temporary tables stay small and in memory.
 	mysqlSetRows = 1000
 	// mysqlMaxSets bounds the statements that a session remembers; its forms are made anew every minute.
@@ -33,6 +35,7 @@ const (
 type mysqlSet struct {
 	before, after string
 	keys          []schema.Column // compared with the last values of each tuple
+	least         int             // rows that are worth it
 }
 
 // set is the statement for a run that begins with st; nil when such steps are to go one by one.
@@ -126,6 +129,10 @@ func newMySQLSet(st *step, on string) *mysqlSet {
 		before: verb + "(WITH v(" + strings.Join(names, ", ") + ") AS (VALUES ",
 		after:  ") SELECT * FROM v) AS v STRAIGHT_JOIN " + p.name() + " AS t FORCE INDEX (PRIMARY) ON " + on,
 		keys:   columns[written:],
+		least:  mysqlSetLeast,
+	}
+	if slices.ContainsFunc(columns[:written], large) {
+		set.least = mysqlLargeLeast
 	}
 	separator := " SET t."
 	for i := range written {
@@ -133,6 +140,12 @@ func newMySQLSet(st *step, on string) *mysqlSet {
 		separator = ", t."
 	}
 	return set
+}
+
+// large says whether the server keeps a column out of the row.
+func large(c schema.Column) bool {
+	native := baseType(c.Native)
+	return c.Kind == schema.KindJSON || strings.HasSuffix(native, "text") || strings.HasSuffix(native, "blob") || spatial[native] || native == "vector"
 }
 
 // takes says whether the row of a step is found by the join as by its single statement: an integer must be compared as one,
@@ -163,32 +176,38 @@ func ascii(s string) bool {
 // addSet appends steps, from the first on, to the query as one statement and says how many; 0 when the first is to be
 // written by itself.
 func (s *mysqlSession) addSet(ctx context.Context, steps []step) (int, error) {
-	n := 1
-	for n < len(steps) && n < mysqlSetRows && steps[n].joins {
-		n++
-	}
-	if n < mysqlSetLeast {
+	if op := steps[0].form.op; op != schema.Update && op != schema.Delete || !isRun(steps, mysqlSetLeast) {
 		return 0, nil
 	}
 	set, err := s.set(ctx, &steps[0])
-	if set == nil || err != nil || !set.takes(&steps[0]) {
+	if set == nil || err != nil || !isRun(steps, set.least) {
 		return 0, err
 	}
 	from := len(s.query)
 	s.query = append(s.query, set.before...)
-	taken := 0
-	for taken < n && (taken == 0 || len(s.query) < mysqlQuery && set.takes(&steps[taken])) {
-		s.appendRow(&steps[taken])
-		taken++
+	n := 0
+	for n < min(len(steps), mysqlSetRows) && (n == 0 || steps[n].joins && len(s.query) < mysqlQuery) && set.takes(&steps[n]) {
+		s.appendRow(&steps[n])
+		n++
 	}
-	if taken < mysqlSetLeast {
+	if full := len(s.query) >= mysqlQuery; n == 0 || n < set.least && !full {
 		s.query = s.query[:from]
 		return 0, nil
 	}
 	s.query = append(append(s.query[:len(s.query)-1], set.after...), ';')
-	s.tuples = append(s.tuples, taken)
+	s.tuples = append(s.tuples, n)
 	s.joined = append(s.joined, steps[0].form)
-	return taken, nil
+	return n, nil
+}
+
+// isRun says whether the first n steps are one run.
+func isRun(steps []step, n int) bool {
+	for i := 1; i < n; i++ {
+		if i >= len(steps) || !steps[i].joins {
+			return false
+		}
+	}
+	return true
 }
 
 // appendRow appends a step's values as a row of the table of values, and a comma.

@@ -121,7 +121,7 @@ func TestMySQLSetValues(t *testing.T) {
 	single, joined := w.table("single"), w.table("joined")
 	rapid.Check(t, func(t *rapid.T) {
 		var a, b []schema.Change
-		for id := range rapid.IntRange(mysqlSetLeast, 40).Draw(t, "rows") {
+		for id := range rapid.IntRange(mysqlLargeLeast, 40).Draw(t, "rows") {
 			image := make(schema.Row, len(single.Columns))
 			image[0] = schema.Of(fmt.Sprint(id))
 			for i := range single.Columns {
@@ -284,12 +284,12 @@ func TestMySQLSetIndex(t *testing.T) {
 func TestMySQLSetMissing(t *testing.T) {
 	w := newSets(t, "CREATE TABLE k (id int PRIMARY KEY, v int)", "INSERT INTO k VALUES (1, 1), (2, 2), (4, 4)")
 	k := w.table("k")
-	hits, count, err := w.run(w.steps(true, update(k.Table, "1", "10"), update(k.Table, "2", "2"), update(k.Table, "3", "30"), update(k.Table, "4", "40")))
-	if err != nil || len(hits) != 4 || total(hits) != 3 || count != 1 {
+	hits, count, err := w.run(w.steps(true, update(k.Table, "1", "10"), update(k.Table, "2", "2"), update(k.Table, "3", "30"), update(k.Table, "4", "40"), update(k.Table, "5", "5")))
+	if err != nil || len(hits) != 5 || total(hits) != 3 || count != 1 {
 		t.Fatalf("%d sets, hits %v: %v", count, hits, err)
 	}
 	w.want("SELECT * FROM k ORDER BY id", "1 10\n2 2\n4 40")
-	if hits, count, err = w.run(w.steps(true, remove(k.Table, "3"), remove(k.Table, "4"), remove(k.Table, "5"), remove(k.Table, "6"))); err != nil || total(hits) != 1 || count != 1 {
+	if hits, count, err = w.run(w.steps(true, remove(k.Table, "3"), remove(k.Table, "4"), remove(k.Table, "5"), remove(k.Table, "6"), remove(k.Table, "7"))); err != nil || total(hits) != 1 || count != 1 {
 		t.Fatalf("%d sets, hits %v: %v", count, hits, err)
 	}
 	w.want("SELECT * FROM k ORDER BY id", "1 10\n2 2")
@@ -318,7 +318,7 @@ func TestMySQLSetSideEffects(t *testing.T) {
 	w.want("SELECT id, v, touched IS NOT NULL, u FROM k ORDER BY id", "0 0 0 0\n1 1 1 10\n2 2 1 20\n3 3 1 30\n4 0 1 40")
 	w.want("SELECT id, u FROM child ORDER BY id", "0 0\n1 10\n2 20\n3 30\n4 40")
 	w.want("SELECT id, v FROM parts ORDER BY id", "0 7\n1 8\n2 9\n3 10\n4 11")
-	if hits, count, err = w.run(w.steps(true, remove(parts, "1"), remove(parts, "2"), remove(parts, "3"), remove(parts, "9"))); err != nil || total(hits) != 3 || count != 1 {
+	if hits, count, err = w.run(w.steps(true, remove(parts, "1"), remove(parts, "2"), remove(parts, "3"), remove(parts, "9"), remove(parts, "10"))); err != nil || total(hits) != 3 || count != 1 {
 		t.Fatalf("%d sets, hits %v: %v", count, hits, err)
 	}
 	w.want("SELECT id FROM parts ORDER BY id", "0\n4")
@@ -326,10 +326,10 @@ func TestMySQLSetSideEffects(t *testing.T) {
 
 // In a collation two keys may be one row. Single statements would write it twice; a set hits it once, which shows.
 func TestMySQLSetOfOneRow(t *testing.T) {
-	w := newSets(t, "CREATE TABLE k (id varchar(10) collate utf8mb4_general_ci PRIMARY KEY, v int)", "INSERT INTO k VALUES ('a', 0), ('b', 0), ('c', 0)")
+	w := newSets(t, "CREATE TABLE k (id varchar(10) collate utf8mb4_general_ci PRIMARY KEY, v int)", "INSERT INTO k VALUES ('a', 0), ('b', 0), ('c', 0), ('d', 0)")
 	k := w.table("k")
-	hits, count, err := w.run(w.steps(true, update(k.Table, "a", "1"), update(k.Table, "A", "2"), update(k.Table, "b", "3"), update(k.Table, "c", "4")))
-	if err != nil || total(hits) != 3 || count != 1 {
+	hits, count, err := w.run(w.steps(true, update(k.Table, "a", "1"), update(k.Table, "A", "2"), update(k.Table, "b", "3"), update(k.Table, "c", "4"), update(k.Table, "d", "5")))
+	if err != nil || total(hits) != 4 || count != 1 {
 		t.Fatalf("%d sets, hits %v: %v", count, hits, err)
 	}
 }
@@ -337,18 +337,18 @@ func TestMySQLSetOfOneRow(t *testing.T) {
 // What a set is refused for is judged as of single statements, or it is a reason to try them.
 func TestMySQLSetFails(t *testing.T) {
 	w := newSets(t, "CREATE TABLE k (id int PRIMARY KEY, u int UNIQUE, n tinyint, w varchar(3), parent int, CHECK (n <> 13), FOREIGN KEY (parent) REFERENCES k (id) ON DELETE CASCADE)",
-		"INSERT INTO k VALUES (1, 1, 1, 'a', NULL), (2, 2, 2, 'b', 1), (3, 3, 3, 'c', NULL), (4, 4, 4, 'd', NULL), (5, 5, 5, 'e', NULL)")
+		"INSERT INTO k VALUES (1, 1, 1, 'a', NULL), (2, 2, 2, 'b', 1), (3, 3, 3, 'c', NULL), (4, 4, 4, 'd', NULL), (5, 5, 5, 'e', NULL), (6, 6, 6, 'f', NULL)")
 	own := w.table("k")
 	loose := *own.Table // as another office has it: wider
 	loose.Columns = slices.Clone(own.Columns)
 	k := schema.NewTable(loose)
-	good := []schema.Change{update(k, "1", "1", "10", "x", null), update(k, "2", "2", "10", "x", "1"), update(k, "3", "3", "10", "x", null), update(k, "4", "4", "10", "x", null)}
+	good := []schema.Change{update(k, "1", "1", "10", "x", null), update(k, "2", "2", "10", "x", "1"), update(k, "3", "3", "10", "x", null), update(k, "4", "4", "10", "x", null), update(k, "5", "5", "10", "x", null)}
 	for _, c := range []struct {
 		name string
 		bad  schema.Change
 		want []fault
 	}{
-		{"duplicate", update(k, "4", "5", "10", "x", null), []fault{duplicate}},
+		{"duplicate", update(k, "4", "6", "10", "x", null), []fault{duplicate}},
 		{"check", update(k, "4", "4", "13", "x", null), []fault{data}},
 		{"foreign key", update(k, "4", "4", "10", "x", "99"), []fault{data}},
 		{"range", update(k, "4", "4", "1000", "x", null), []fault{data}},
@@ -363,7 +363,7 @@ func TestMySQLSetFails(t *testing.T) {
 			if err == nil || count != 1 || !slices.Contains(c.want, w.ses.judge(err).fault) {
 				t.Fatalf("%d sets: %v, judged %d", count, err, w.ses.judge(err).fault)
 			}
-			w.want("SELECT SUM(n), GROUP_CONCAT(w) FROM k", "15 a,b,c,d,e")
+			w.want("SELECT SUM(n), GROUP_CONCAT(w) FROM k", "21 a,b,c,d,e,f")
 			_, count, err = w.run(w.steps(true, good...))
 			if want := map[bool]int{true: 1}[c.want[0] == duplicate]; err != nil || count != want {
 				t.Fatalf("after the failure %d sets, want %d: %v", count, want, err)
@@ -373,8 +373,8 @@ func TestMySQLSetFails(t *testing.T) {
 	}
 	// The cascade of one delete takes another row of the set with it.
 	w.ses.sets = nil
-	hits, count, err := w.run(w.steps(true, remove(k, "1"), remove(k, "2"), remove(k, "3"), remove(k, "4")))
-	if count != 1 || err != nil && w.ses.judge(err).fault != unsupported || err == nil && total(hits) != 3 {
+	hits, count, err := w.run(w.steps(true, remove(k, "1"), remove(k, "2"), remove(k, "3"), remove(k, "4"), remove(k, "5")))
+	if count != 1 || err != nil && w.ses.judge(err).fault != unsupported || err == nil && total(hits) != 4 {
 		t.Fatalf("%d sets, hits %v: %v, judged %d", count, hits, err, w.ses.judge(err).fault)
 	}
 }
@@ -383,9 +383,9 @@ func TestMySQLSetFails(t *testing.T) {
 func TestMySQLSetRuns(t *testing.T) {
 	w := newSets(t, "CREATE TABLE k (id int PRIMARY KEY, v int, note varchar(1000))", "INSERT INTO k SELECT seq, 0, '' FROM seq_1_to_5000",
 		"CREATE TABLE triggered (id int PRIMARY KEY, v int)", "INSERT INTO triggered SELECT seq, 0 FROM seq_1_to_10",
-		"CREATE TRIGGER counts BEFORE UPDATE ON triggered FOR EACH ROW SET NEW.v = NEW.v + 1", "CREATE TABLE other (a int PRIMARY KEY, b int NOT NULL UNIQUE, c int)",
+		"CREATE TRIGGER counts BEFORE UPDATE ON triggered FOR EACH ROW SET NEW.v = NEW.v + 1", "CREATE TABLE large (id int PRIMARY KEY, v mediumtext)", "INSERT INTO large SELECT seq, '' FROM seq_1_to_100", "CREATE TABLE other (a int PRIMARY KEY, b int NOT NULL UNIQUE, c int)",
 		"INSERT INTO other SELECT seq, seq, 0 FROM seq_1_to_10")
-	k, triggered, other := w.table("k"), w.table("triggered"), w.table("other")
+	k, triggered, other, large := w.table("k"), w.table("triggered"), w.table("other"), w.table("large")
 	byB := schema.NewTable(schema.Table{TableName: other.TableName, Engine: other.Engine, Columns: other.Columns, Key: []int{1}})
 	updates := func(n int, change func(id string) schema.Change) (changes []schema.Change) {
 		for i := range n {
@@ -407,6 +407,9 @@ func TestMySQLSetRuns(t *testing.T) {
 		{"many", updates(5000, short), 5, 5},
 		{"rest", updates(mysqlSetRows+1, short), 1, 1},
 		{"long", updates(1000, long), 7, 8},
+		{"few of a large type", updates(mysqlLargeLeast-1, func(id string) schema.Change { return update(large.Table, id, "x") }), 0, 0},
+		{"large type", updates(mysqlLargeLeast, func(id string) schema.Change { return update(large.Table, id, "x") }), 1, 1},
+		{"very large", updates(20, func(id string) schema.Change { return update(large.Table, id, strings.Repeat("x", 100<<10)) }), 2, 2}, // of three rows each; what is left is too few
 		{"two forms", append(updates(10, short), updates(10, long)...), 2, 2},
 		{"triggers", updates(10, func(id string) schema.Change { return update(triggered.Table, id, "1") }), 0, 0},
 		{"moves", updates(10, func(id string) schema.Change { return rekey(k.Table, row(id, gone, gone), "-"+id, "3", gone) }), 0, 0},
