@@ -34,6 +34,7 @@ func sections() []section {
 		contestedSection,
 		branchesSection,
 		applicationSection,
+		memorySection,
 		wireSection,
 	}
 }

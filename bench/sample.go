@@ -54,6 +54,14 @@ func updateSample(ctx context.Context, o *fleet.Office, updates, of int) error {
 		UPDATE orders SET amount = (random()*1e5)::numeric(12,2), updated_at = clock_timestamp() WHERE id = k; COMMIT; END LOOP; END $$`, updates, of-1))
 }
 
+// touchSample updates the first so many rows in one transaction.
+func touchSample(ctx context.Context, o *fleet.Office, rows int) error {
+	if o.Postgres() {
+		return o.Exec(ctx, fmt.Sprintf(`UPDATE orders SET amount = (random()*1e5)::numeric(12,2), updated_at = clock_timestamp() WHERE id BETWEEN 1 AND %d`, rows))
+	}
+	return o.Exec(ctx, fmt.Sprintf(`UPDATE orders SET amount = round(rand()*1e5,2), updated_at = now(6) WHERE id BETWEEN 1 AND %d`, rows))
+}
+
 // markSample inserts a row as the last of what was made; its number is negative.
 func markSample(ctx context.Context, o *fleet.Office, mark int) error {
 	row := samplePostgresRow

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"cdc-sidecar/fleet"
+	"cdc-sidecar/servers"
+)
+
+// memorySection asks how much memory the sidecars take, and what that depends on.
+var memorySection = section{
+	name:  "memory",
+	title: "Memory",
+	about: "Resident memory of both sidecars, from /proc: at rest, after five seconds without a change; and the peak of a life that had a backlog to catch up with, made while it did not " +
+		"run: one and four times as many rows in transactions of 100, and one transaction of two sizes. Each backlog begins with new processes. MB are millions of bytes.",
+	needs: memoryNeeds,
+	run:   memory,
+}
+
+// memoryPairs are those whose memory is measured: what one engine's code takes is much like that of the other.
+var memoryPairs = []string{"pg-pg", "maria-maria"}
+
+func memoryNeeds(o options) servers.Spec {
+	spec := servers.Spec{RabbitMQ: 1}
+	if slices.Contains(o.pairs, "pg-pg") {
+		spec.Postgres = 2
+	}
+	if slices.Contains(o.pairs, "maria-maria") {
+		spec.MariaDB = 2
+	}
+	return spec
+}
+
+func memory(ctx context.Context, b *bench) error {
+	for _, pair := range memoryPairs {
+		if !slices.Contains(b.pairs, pair) {
+			continue
+		}
+		if err := memoryOfPair(ctx, b, pair); err != nil {
+			return fmt.Errorf("%s: %w", pair, err)
+		}
+	}
+	return nil
+}
+
+func memoryOfPair(ctx context.Context, b *bench, pair string) (err error) {
+	head, branch := servers.Database(nil), servers.Database(nil)
+	if pair == "pg-pg" {
+		head, branch = b.servers.Postgres[0], b.servers.Postgres[1]
+	} else {
+		head, branch = b.servers.MariaDB[0], b.servers.MariaDB[1]
+	}
+	f, err := b.fleet(ctx, head, branch, "", createSample)
+	if err != nil {
+		return err
+	}
+	defer func() { err = b.leave(f, err) }()
+	m := &memoryRun{b: b, pair: pair, f: f}
+	if err := m.rest(ctx); err != nil {
+		return err
+	}
+	n, one := b.scaled(200_000), b.scaled(50_000)
+	rows := 0
+	inserts := func(n int) func(context.Context, *fleet.Office) error {
+		return func(ctx context.Context, head *fleet.Office) error {
+			rows += n
+			return insertSample(ctx, head, rows-n+1, rows)
+		}
+	}
+	touches := func(n int) func(context.Context, *fleet.Office) error {
+		return func(ctx context.Context, head *fleet.Office) error { return touchSample(ctx, head, n) }
+	}
+	for _, load := range []struct {
+		what, grown string
+		make func(context.Context, *fleet.Office) error
+	}{
+		{thousands(n) + " rows waiting", "", inserts(n)},
+		{thousands(4*n) + " rows waiting", "four times the rows", inserts(4 * n)},
+		{"a transaction of " + thousands(one), "", touches(one)},
+		{"a transaction of " + thousands(10*one), "ten times the transaction", touches(10 * one)},
+	} {
+		if err := m.load(ctx, load.what, load.grown, load.make); err != nil {
+			return fmt.Errorf("%s: %w", load.what, err)
+		}
+	}
+	equal, err := equalSample(ctx, f.Offices...)
+	if err != nil {
+		return err
+	}
+	b.report.note("equal: %s orders at both offices of %s after all of it", number(float64(equal)), pair)
+	return nil
+}
+
+func thousands(n int) string { return number(float64(n)) }
+
+// memoryRun is one pair's fleet.
+type memoryRun struct {
+	b    *bench
+	pair string
+	f    *fleet.Fleet
+	mark int
+	last []float64 // the offices' peaks of the load before
+}
+
+// The promises, in MB.
+const (
+	mostAtRest    = 40
+	mostUnderLoad = 120
+)
+
+// restFor is how long nothing happens before memory at rest is looked at.
+const restFor = 5 * time.Second
+
+const residentTable = "Resident memory, MB"
+
+// rest starts the sidecars, looks at them when nothing has happened for a while, and stops them.
+func (m *memoryRun) rest(ctx context.Context) error {
+	if err := m.f.Start(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(restFor):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := m.look("at rest", "", func(r rss) float64 { return r.now }, mostAtRest); err != nil {
+		return err
+	}
+	return stop(ctx, m.f.Offices...)
+}
+
+// load has changes made while the sidecars do not run, and looks at their peaks when they have caught up.
+func (m *memoryRun) load(ctx context.Context, what, grown string, changes func(context.Context, *fleet.Office) error) error {
+	head, branch := m.f.Offices[0], m.f.Offices[1]
+	if err := changes(ctx, head); err != nil {
+		return err
+	}
+	m.mark++
+	if err := markSample(ctx, head, m.mark); err != nil {
+		return err
+	}
+	if err := m.f.Start(ctx); err != nil {
+		return err
+	}
+	if err := marked(ctx, branch, m.mark); err != nil {
+		return err
+	}
+	if err := m.f.Settled(ctx); err != nil { // what the acknowledgement lets go also takes memory
+		return err
+	}
+	if err := m.look(what, grown, func(r rss) float64 { return r.peak }, mostUnderLoad); err != nil {
+		return err
+	}
+	return stop(ctx, m.f.Offices...)
+}
+
+// look notes what both sidecars take; grown says how this load is larger than the one before, if it is.
+func (m *memoryRun) look(what, grown string, which func(rss) float64, most float64) error {
+	var found []float64
+	for i, o := range m.f.Offices {
+		r, err := memoryOf(o.Pid())
+		if err != nil {
+			return err
+		}
+		m.b.report.add(single(residentTable, what+", "+m.pair, string(o.Name), which(r), atMost(most, 0)))
+		if grown != "" {
+			m.b.report.add(single("Peak of the larger load to that of the smaller", grown+", "+m.pair, string(o.Name), which(r)/m.last[i], nil))
+		}
+		found = append(found, which(r))
+		m.b.logf("  %s, %s, %s: %s MB", m.pair, what, o.Name, number(which(r)))
+	}
+	m.last = found
+	return nil
+}
