@@ -113,13 +113,12 @@ func (b *bench) logf(format string, args ...any) {
 	fmt.Fprintf(b.progress, "%6.1f  %s\n", time.Since(b.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// fleet makes a head and one branch with databases of their own; no sidecar runs yet. extra is the head's further
-// configuration. The caller closes it with leave.
-func (b *bench) fleet(ctx context.Context, head, branch servers.Database, extra string, create func(context.Context, *fleet.Office) error) (*fleet.Fleet, error) {
-	return b.found(ctx, fleet.Options{Direct: true}, head, branch, extra, create)
+// fleet makes a head and one branch with databases of their own; no sidecar runs yet. The caller closes it with leave.
+func (b *bench) fleet(ctx context.Context, head, branch servers.Database, create func(context.Context, *fleet.Office) error) (*fleet.Fleet, error) {
+	return b.found(ctx, fleet.Options{Direct: true}, head, branch, "", create)
 }
 
-// found is fleet with options of the fleet's.
+// found is fleet with options of the fleet's; extra is the head's further configuration.
 func (b *bench) found(ctx context.Context, o fleet.Options, head, branch servers.Database, extra string, create func(context.Context, *fleet.Office) error) (*fleet.Fleet, error) {
 	b.fleets++
 	name := fmt.Sprintf("bench%d", b.fleets)

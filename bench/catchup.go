@@ -86,7 +86,7 @@ func (r *rivalry) round(ctx context.Context, round int) (err error) {
 	if r.pair.back {
 		head, branch = target, source
 	}
-	f, err := r.fleet(ctx, head, branch, "", func(ctx context.Context, o *fleet.Office) error {
+	f, err := r.fleet(ctx, head, branch, func(ctx context.Context, o *fleet.Office) error {
 		db, err := o.DB()
 		if err != nil {
 			return err

@@ -78,7 +78,7 @@ func latencyOf(ctx context.Context, b *bench, pair string) (err error) {
 		l.count = 1200
 	}
 	create := func(ctx context.Context, o *fleet.Office) error { return createPulses(ctx, o, 2*(l.count+warmUp)) }
-	f, err := b.fleet(ctx, server(from, 0), server(to, 1), "", create)
+	f, err := b.fleet(ctx, server(from, 0), server(to, 1), create)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func memoryOfPair(ctx context.Context, b *bench, pair string) (err error) {
 	} else {
 		head, branch = b.servers.MariaDB[0], b.servers.MariaDB[1]
 	}
-	f, err := b.fleet(ctx, head, branch, "", createSample)
+	f, err := b.fleet(ctx, head, branch, createSample)
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func memoryOfPair(ctx context.Context, b *bench, pair string) (err error) {
 	}
 	for _, load := range []struct {
 		what, grown string
-		make func(context.Context, *fleet.Office) error
+		make        func(context.Context, *fleet.Office) error
 	}{
 		{thousands(n) + " rows waiting", "", inserts(n)},
 		{thousands(4*n) + " rows waiting", "four times the rows", inserts(4 * n)},

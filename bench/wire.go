@@ -36,7 +36,7 @@ type wireRun struct {
 }
 
 func wire(ctx context.Context, b *bench) (err error) {
-	f, err := b.fleet(ctx, b.servers.Postgres[0], b.servers.Postgres[1], "", createSample)
+	f, err := b.fleet(ctx, b.servers.Postgres[0], b.servers.Postgres[1], createSample)
 	if err != nil {
 		return err
 	}
