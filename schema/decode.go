@@ -240,15 +240,19 @@ func decodeColumn(b []byte) (Column, error) {
 type span struct{ from, to int }
 
 type batchDecoder struct {
-	text   string
-	epoch  uint64
-	tables []*Table
-	slab   []Value
-	lastOf Office
+	text    string
+	epoch   uint64
+	tables  []*Table
+	slab    []Value
+	changes []Change // the same for changes: the transaction at hand uses its tail
+	lastOf  Office
 }
 
-// slabValues is how many values are allocated at once: some 24 KiB.
-const slabValues = 1024
+const (
+	// slabValues and slabChanges are how many are allocated at once: some 24 KiB.
+	slabValues  = 1024
+	slabChanges = 256
+)
 
 func (d *batchDecoder) row(n int) Row {
 	if n > len(d.slab) {
@@ -304,19 +308,28 @@ func (d *batchDecoder) fields(s span, f func(n protowire.Number, v uint64, body 
 	return nil
 }
 
-func (d *batchDecoder) office(s span) Office {
-	if name := d.text[s.from:s.to]; name != string(d.lastOf) {
-		d.lastOf = Office(name)
+// office reads a name; transactions of one office come in runs.
+func (d *batchDecoder) office(s span) (Office, error) {
+	name := d.text[s.from:s.to]
+	if name == string(d.lastOf) {
+		return d.lastOf, nil
 	}
-	return d.lastOf
+	o, err := ParseOffice(name)
+	if err != nil {
+		return "", fmt.Errorf("transaction: %w", err)
+	}
+	d.lastOf = o
+	return o, nil
 }
 
 func (d *batchDecoder) transaction(s span) (Transaction, error) {
-	t := Transaction{Last: true, Pos: Position{Epoch: d.epoch}}
+	t := Transaction{Last: true, Pos: Position{Epoch: d.epoch}, Changes: d.changes}
 	err := d.fields(s, func(n protowire.Number, v uint64, body span) error {
 		switch n {
 		case 1:
-			t.Origin = d.office(body)
+			var err error
+			t.Origin, err = d.office(body)
+			return err
 		case 2:
 			t.OriginPos.Epoch = v
 		case 3:
@@ -337,6 +350,9 @@ func (d *batchDecoder) transaction(s span) (Transaction, error) {
 			}
 		case 10:
 			c, err := d.change(body)
+			if len(t.Changes) == cap(t.Changes) {
+				t.Changes = append(make([]Change, 0, max(slabChanges, 2*len(t.Changes))), t.Changes...)
+			}
 			t.Changes = append(t.Changes, c)
 			return err
 		case 11:
@@ -349,8 +365,13 @@ func (d *batchDecoder) transaction(s span) (Transaction, error) {
 	if err != nil {
 		return t, err
 	}
-	if _, err := ParseOffice(string(t.Origin)); err != nil {
-		return t, fmt.Errorf("transaction: %w", err)
+	if t.Origin == "" {
+		return t, errors.New("transaction without an origin")
+	}
+	n := len(t.Changes)
+	d.changes = t.Changes[n:] // the next transaction's are behind them
+	if t.Changes = t.Changes[:n:n]; n == 0 {
+		t.Changes = nil
 	}
 	return t, nil
 }
