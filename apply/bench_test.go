@@ -3,6 +3,7 @@ package apply
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 
 	"cdc-sidecar/schema"
@@ -21,11 +22,31 @@ func orderRow(id int, state string) []string {
 	}
 }
 
+var line = define("lines", order.Columns...)
+
+// mixed is change i of an endless row of transactions of five.
+func mixed(i int, state string) schema.Change {
+	const far = 1000000 // from the rows that are updated
+	switch id := far + i/5; i % 5 {
+	case 0:
+		return insert(order, orderRow(id, "new")...)
+	case 1:
+		return insert(line, orderRow(id, "new")...)
+	case 2:
+		return update(order, orderRow(id, state)...)
+	case 3:
+		return update(order, orderRow(id%100, state+strconv.Itoa(i))...)
+	default:
+		return remove(line, strconv.Itoa(max(id-500, far)))
+	}
+}
+
 // BenchmarkApply measures rows per second, at a branch and at the head: insert100 are inserts in transactions of 100, update1
-// single-row transactions, both grouped as a backlog is; bigtxn is an update of many rows in parts.
+// single-row transactions, both grouped as a backlog is; bigtxn is an update of many rows in parts; mixed are transactions
+// that insert a row and change it, update another of a hundred, insert a row elsewhere, and delete one inserted long before.
 func BenchmarkApply(b *testing.B) {
 	for _, engine := range []string{"postgres", "mariadb"} {
-		for _, kind := range []string{"insert100", "update1", "bigtxn"} {
+		for _, kind := range []string{"insert100", "update1", "bigtxn", "mixed"} {
 			for _, role := range []schema.Role{schema.Branch, schema.Head} {
 				b.Run(engine+"/"+kind+"/"+string(role), func(b *testing.B) { benchmarkApply(b, engine, kind, role) })
 			}
@@ -57,6 +78,7 @@ func benchmarkApply(b *testing.B, engine, kind string, role schema.Role) {
 		}
 		return txs
 	}
+	w.exec(fmt.Sprintf(strings.Replace(orderDDL, "orders", "lines", 1), w.pick("timestamp", "datetime(6)")))
 	const parts = 5 // of bigtxn
 	if kind != "insert100" {
 		for n := range parts {
@@ -74,6 +96,8 @@ func benchmarkApply(b *testing.B, engine, kind string, role schema.Role) {
 			txs = call(100, func(i int) schema.Change { return insert(order, orderRow(n*perCall+i, "new")...) })
 		case "update1":
 			txs = call(1, func(i int) schema.Change { return update(order, orderRow(i, state)...) })
+		case "mixed":
+			txs = call(5, func(i int) schema.Change { return mixed(n*perCall+i, state) })
 		default:
 			for j := range parts {
 				one := call(perCall, func(i int) schema.Change { return update(order, orderRow(j*perCall+i, state)...) })[0]

@@ -50,6 +50,7 @@ func Postgres(dsn schema.DSN) Target { return postgresTarget{dsn} }
 type postgresSession struct {
 	conn       *pgx.Conn
 	definition definitions
+	fires      bool              // all triggers fire for us: the replica role is not ours to take
 	queued     []string          // sent before the next run's steps
 	saved      bool              // the open transaction has a savepoint
 	statements map[string]string // SQL → name of the prepared statement
@@ -75,7 +76,11 @@ func (t postgresTarget) connect(ctx context.Context) (session, error) {
 	}
 	s := &postgresSession{conn: conn, statements: map[string]string{}}
 	s.definition = definitions{engine: schema.Postgres, read: func(ctx context.Context) ([]catalog.Table, error) {
-		return catalog.ReadPostgres(ctx, conn, t.dsn.DefaultSchema())
+		tables, err := catalog.ReadPostgres(ctx, conn, t.dsn.DefaultSchema())
+		for i := range tables {
+			tables[i].Fires = tables[i].Fires || s.fires && len(tables[i].Triggers) > 0
+		}
+		return tables, err
 	}}
 	if err := s.replicaRole(ctx); err != nil {
 		s.close()
@@ -102,6 +107,7 @@ func (s *postgresSession) replicaRole(ctx context.Context) error {
 	_, err := s.conn.Exec(ctx, "SET session_replication_role = replica")
 	var server *pgconn.PgError
 	if errors.As(err, &server) && server.Code == "42501" {
+		s.fires = true
 		return nil
 	}
 	return err

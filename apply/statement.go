@@ -57,6 +57,7 @@ type step struct {
 	alone     bool // to be written by itself: its row, or its table, needs more than one statement
 	partly    bool // some of its rows, or one of its two keys, are held
 	joins     bool // has the form of the step before it and touches other rows than those it joins: one statement may write all of them (an insert of a row that it joins would fail)
+	absent    bool // a delete that is to find nothing: what it deletes was never written
 	policy    schema.Policy
 }
 
@@ -80,6 +81,7 @@ type plan struct {
 	forms   map[string]*form
 	shape   []byte // scratch
 	sameKey bool   // the table here is keyed by the very columns that identify a row there
+	fires   bool   // triggers here follow each row that we write
 }
 
 // mapping is one source column's way.
@@ -93,6 +95,7 @@ type mapping struct {
 // newPlan compares the definitions. Its error says that no row of this table can be applied.
 func newPlan(source *schema.Table, target *catalog.Table, engine schema.Engine) (*plan, error) {
 	p := &plan{source: source, target: target, engine: engine, forms: map[string]*form{}}
+	p.fires = len(target.Triggers) > 0 && (engine != schema.Postgres || target.Fires)
 	for i := range source.Columns {
 		from := &source.Columns[i]
 		m := mapping{to: target.Column(from.Name)}

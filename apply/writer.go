@@ -34,9 +34,13 @@ type writer struct {
 
 	sequences sequences
 
-	written map[schema.RowID]int // by row, the last step that updates or deletes it; see join
+	written  map[schema.RowID]int // by row, the last step that updates or deletes it; see join
+	collapse collapse
+	hoped    []step // what is written together: steps, or, collapsed, what they come to
+	// collapsed says that hoped is not steps.
+	collapsed bool
 
-	steps []step
+	steps []step // as they were sent
 	args  []schema.Value
 	hits  []int64
 }
@@ -66,8 +70,8 @@ func (w *writer) write(ctx context.Context, txs []schema.Transaction) error {
 	for _, statement := range w.sequences.statements() {
 		w.ses.queue(statement)
 	}
-	w.join()
 	if !slices.ContainsFunc(w.steps, func(st step) bool { return st.alone }) {
+		w.hoped, w.collapsed = w.hopeful()
 		if surprise, err := w.together(ctx); err != nil || !surprise {
 			return err
 		}
@@ -82,6 +86,9 @@ func (w *writer) together(ctx context.Context) (surprise bool, err error) {
 	}
 	tally := w.tally
 	surprise, err = w.hope(ctx)
+	if w.collapsed && err == nil {
+		w.collapse.learn(!surprise)
+	}
 	if err == nil && !surprise {
 		surprise, err = w.contested(ctx)
 	}
@@ -119,6 +126,8 @@ func (w *writer) forget() {
 	clear(w.steps)
 	clear(w.args)
 	clear(w.written)
+	w.collapse.forget()
+	w.hoped = nil
 	w.steps, w.args = w.steps[:0], w.args[:0]
 }
 
@@ -149,8 +158,8 @@ func (w *writer) plan(ctx context.Context, txs []schema.Transaction) error {
 	return nil
 }
 
-// join finds the steps that may be one statement with those before them.
-func (w *writer) join() {
+// join finds the steps that may be one statement with those before them, and returns how many statements that leaves.
+func (w *writer) join() (statements int) {
 	if w.written == nil {
 		w.written = map[schema.RowID]int{}
 	}
@@ -166,23 +175,22 @@ func (w *writer) join() {
 		}
 		if st.joins = equal; !equal {
 			from = i
+			statements++
 		}
 	}
+	return statements + 1
 }
 
 // touches notes which row step i touches. It reports false when a step since from touches the same row, or when the row has
 // no number.
 func (w *writer) touches(i, from int) bool {
 	st := &w.steps[i]
-	row := st.rows[0]
-	if row == (schema.RowID{}) {
-		if !st.plan.sameKey {
-			return false
-		}
-		var err error
-		if row, err = st.plan.rowID(st.change.KeyRow()); err != nil {
-			return false
-		}
+	if !st.plan.sameKey {
+		return false
+	}
+	row, err := w.rowOf(st)
+	if err != nil {
+		return false
 	}
 	last, ok := w.written[row]
 	w.written[row] = i
@@ -351,18 +359,22 @@ func (w *writer) planTable(ctx context.Context, t *schema.Table) (*plan, error) 
 // hope runs all steps at once and reports whether a row was otherwise than expected.
 func (w *writer) hope(ctx context.Context) (surprise bool, err error) {
 	var failed int
-	w.hits, failed, err = w.ses.run(ctx, w.steps, w.hits[:0])
+	w.hits, failed, err = w.ses.run(ctx, w.hoped, w.hits[:0])
 	if err != nil {
 		v := w.ses.judge(err)
-		unclear := failed < 0 || w.steps[failed].joins || failed+1 < len(w.steps) && w.steps[failed+1].joins
+		unclear := failed < 0 || w.collapsed || w.hoped[failed].joins || failed+1 < len(w.hoped) && w.hoped[failed+1].joins
 		if v.fault == duplicate || v.fault == collision || v.fault == unsupported || unclear && v.fault != transient && v.fault != busy {
 			return true, nil // one by one it may be mended, or shows at least which step it was
 		}
-		return false, explain(err, v, &w.steps[max(failed, 0)], w.ses.user())
+		return false, explain(err, v, &w.hoped[max(failed, 0)], w.ses.user())
 	}
 	missing := uint64(0)
 	for i, n := range w.hits {
-		switch st := &w.steps[i]; {
+		switch st := &w.hoped[i]; {
+		case st.absent:
+			if n > 0 {
+				return true, nil
+			}
 		case n > 0 || st.form.op == schema.Truncate:
 		case st.form.op == opProgress:
 			return false, w.fenced(st)

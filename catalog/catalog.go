@@ -29,6 +29,8 @@ type Table struct {
 	Sequences []Sequence
 	// Triggers are the names of the triggers that an application put on the table and that are switched on.
 	Triggers []string
+	// Fires says that one of them fires for Postgres' replica role, too. False elsewhere.
+	Fires bool
 	// OID is Postgres' number of the table; zero elsewhere.
 	OID uint32
 	// Types are Postgres' types of the columns, one for each; nil elsewhere.

@@ -79,6 +79,7 @@ func readPostgresTables(ctx context.Context, q PostgresQuerier, defaultSchema st
 		       CASE c.relreplident WHEN 'd' THEN 'default' WHEN 'n' THEN 'nothing' WHEN 'f' THEN 'full' ELSE 'index' END,
 		       ARRAY(SELECT t.tgname::text FROM pg_trigger t
 		             WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' ORDER BY 1),
+		       EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')),
 		       ARRAY(SELECT format('%I.%I', m.nspname, r.relname) FROM pg_class r JOIN pg_namespace m ON m.oid = r.relnamespace
 		             WHERE r.relreplident <> 'f' AND (r.oid = c.oid OR c.relkind = 'p' AND r.oid IN (SELECT relid FROM pg_partition_tree(c.oid)))
 		             ORDER BY r.oid <> c.oid, 1)
@@ -93,7 +94,7 @@ func readPostgresTables(ctx context.Context, q PostgresQuerier, defaultSchema st
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (postgresTable, error) {
 		t := postgresTable{Table: Table{Table: &schema.Table{Engine: schema.Postgres}}}
-		err := row.Scan(&t.OID, &t.OwnSchema, &t.Name, &t.Partitioned, &t.Inherited, &t.Unlogged, &t.ReplicaIdentity, &t.Triggers, &t.PartialOld)
+		err := row.Scan(&t.OID, &t.OwnSchema, &t.Name, &t.Partitioned, &t.Inherited, &t.Unlogged, &t.ReplicaIdentity, &t.Triggers, &t.Fires, &t.PartialOld)
 		t.TableName = PostgresName(t.OwnSchema, t.Name, defaultSchema)
 		return t, err
 	})
