@@ -129,7 +129,7 @@ func (a *appRun) run(ctx context.Context, k kind) error {
 	length := 10 * time.Second
 	readers := []string{nobody, us, native}
 	if a.b.quick {
-		length, readers = 3*time.Second, readers[:2]
+		length, readers = 2*time.Second, readers[:2]
 	}
 	if _, err := a.writer.write(ctx, length/2, 0); err != nil { // caches
 		return err
@@ -142,7 +142,7 @@ func (a *appRun) run(ctx context.Context, k kind) error {
 		return err
 	}
 	flat := "flat out"
-	if err := a.rounds(ctx, flat, readers, a.b.times(5, 2), length, 0); err != nil {
+	if err := a.rounds(ctx, flat, readers, a.b.times(5, 1), length, 0); err != nil {
 		return err
 	}
 	half := ratesOf(a.turns[nobody]).median() / 2

@@ -30,7 +30,7 @@ var branchesSection = section{
 const manyBranches = 50
 
 func branches(ctx context.Context, b *bench) (err error) {
-	rows := b.scaled(200_000)
+	rows := b.scaled(2000) * rowsOfTransaction
 	if b.quick && b.rows == quickRows {
 		rows = 50_000 // fewer are over before they can be measured
 	}
@@ -165,7 +165,11 @@ func (c *company) known(ctx context.Context) error {
 
 // turn makes rows at the head and measures how they are sent to everybody; after the last turn also what idleness costs.
 func (c *company) turn(ctx context.Context, b *bench, rows int, last bool) error {
-	if err := insertSample(ctx, c.head, c.rows+1, c.rows+rows); err != nil {
+	d, err := at(c.head)
+	if err != nil {
+		return err
+	}
+	if err := d.insert(ctx, d.DB, sizes{before: c.rows, inserts: rows}); err != nil {
 		return err
 	}
 	c.rows += rows

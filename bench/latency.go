@@ -75,7 +75,7 @@ func latencyOf(ctx context.Context, b *bench, pair string) (err error) {
 	}
 	l := &latencyRun{pair: pair, count: 6000}
 	if b.quick {
-		l.count = 1200
+		l.count = 400
 	}
 	create := func(ctx context.Context, o *fleet.Office) error { return createPulses(ctx, o, 2*(l.count+warmUp)) }
 	f, err := b.fleet(ctx, server(from, 0), server(to, 1), create)

@@ -28,11 +28,11 @@ var wireSection = section{
 // framed is about what AMQP adds to a message of ours: method, header with content type, number and user, and body frames.
 const framed = 100
 
-// wireRun is the section's fleet and what was counted so far.
+// wireRun is the section's fleet.
 type wireRun struct {
-	f    *fleet.Fleet
-	rows int // of orders made so far
-	mark int
+	f     *fleet.Fleet
+	sizes sizes
+	marks int
 }
 
 func wire(ctx context.Context, b *bench) (err error) {
@@ -41,25 +41,18 @@ func wire(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer func() { err = b.leave(f, err) }()
-	err = f.Offices[0].Exec(ctx, "CREATE PUBLICATION raw FOR TABLE orders", "SELECT pg_create_logical_replication_slot('raw', 'pgoutput')")
+	err = f.Offices[0].Exec(ctx, "CREATE PUBLICATION raw FOR TABLE orders, marks", "SELECT pg_create_logical_replication_slot('raw', 'pgoutput')")
 	if err != nil {
 		return err
 	}
 	if err := f.Start(ctx); err != nil {
 		return err
 	}
-	w := &wireRun{f: f}
-	inserts, updates := b.scaled(200_000), b.scaled(100_000)
-	err = w.backlog(ctx, b, "insert100", func(ctx context.Context, head *fleet.Office) error {
-		w.rows = inserts
-		return insertSample(ctx, head, 1, inserts)
-	})
-	if err != nil {
-		return err
-	}
-	err = w.backlog(ctx, b, "update1", func(ctx context.Context, head *fleet.Office) error { return updateSample(ctx, head, updates, inserts) })
-	if err != nil {
-		return err
+	w := &wireRun{f: f, sizes: sizes{inserts: b.scaled(2000) * rowsOfTransaction, updates: b.scaled(100_000)}}
+	for _, phase := range []string{insert100, update1} {
+		if err := w.backlog(ctx, b, phase); err != nil {
+			return fmt.Errorf("%s: %w", phase, err)
+		}
 	}
 	seconds := 20
 	if b.quick {
@@ -76,23 +69,32 @@ func wire(ctx context.Context, b *bench) (err error) {
 	return nil
 }
 
-// backlog has changes made while the sidecars stand still, and counts what takes them to the branch.
-func (w *wireRun) backlog(ctx context.Context, b *bench, name string, changes func(context.Context, *fleet.Office) error) error {
+// backlog has a phase's changes made while the sidecars stand still, and counts what takes them to the branch.
+func (w *wireRun) backlog(ctx context.Context, b *bench, phase string) error {
 	head, branch := w.f.Offices[0], w.f.Offices[1]
 	if err := stop(ctx, head, branch); err != nil {
 		return err
 	}
-	if err := changes(ctx, head); err != nil {
+	d, err := at(head)
+	if err != nil {
 		return err
 	}
-	w.mark++
-	if err := markSample(ctx, head, w.mark); err != nil {
+	if phase == insert100 {
+		err = d.insert(ctx, d.DB, w.sizes)
+	} else {
+		err = d.update(ctx, d.DB, w.sizes)
+	}
+	if err != nil {
+		return err
+	}
+	w.marks++
+	if err := mark(ctx, head, w.marks); err != nil {
 		return err
 	}
 	if err := w.f.Start(ctx); err != nil {
 		return err
 	}
-	return w.count(ctx, b, name, 0, 0, &must{limit: 20}, &must{limit: 50})
+	return w.count(ctx, b, phase, 0, 0, &must{limit: 20}, &must{limit: 50})
 }
 
 // trickle makes single rows at an even pace while the sidecars run.
@@ -109,14 +111,15 @@ func (w *wireRun) trickle(ctx context.Context, b *bench, seconds int) error {
 	p := newPulse(200 * seconds)
 	p.began = time.Now()
 	change := func(ctx context.Context, n int) error {
-		_, err := db.ExecContext(ctx, fmt.Sprintf("INSERT INTO orders SELECT %s FROM generate_series($1::bigint, $1::bigint) n", samplePostgresRow), w.rows+n)
+		_, err := db.ExecContext(ctx, fmt.Sprintf("INSERT INTO orders SELECT $1, 7, %s, %s, md5(random()::text) || md5(random()::text), clock_timestamp(), clock_timestamp()",
+			postgresCustomer, postgresAmount), w.sizes.inserts+n)
 		return err
 	}
 	if err := p.beat(ctx, beatEvery, slices.Repeat([]func(context.Context, int) error{change}, writers)); err != nil {
 		return err
 	}
-	w.mark++
-	if err := markSample(ctx, head, w.mark); err != nil {
+	w.marks++
+	if err := mark(ctx, head, w.marks); err != nil {
 		return err
 	}
 	return w.count(ctx, b, "trickle", before.Broker.Published, before.Broker.Bytes, nil, nil)
@@ -125,7 +128,7 @@ func (w *wireRun) trickle(ctx context.Context, b *bench, seconds int) error {
 // count waits for the mark at the branch and puts the three sums side by side.
 func (w *wireRun) count(ctx context.Context, b *bench, name string, messagesBefore, bytesBefore uint64, ofJSON, ofRaw *must) error {
 	head, branch := w.f.Offices[0], w.f.Offices[1]
-	if err := marked(ctx, branch, w.mark); err != nil {
+	if err := marked(ctx, branch, w.marks); err != nil {
 		return err
 	}
 	s, err := shipped(ctx, head)

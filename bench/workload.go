@@ -10,6 +10,7 @@ import (
 
 // sizes are what the phases do.
 type sizes struct {
+	before       int // rows of orders that are there already
 	inserts      int // rows, 100 a transaction
 	updates      int // of one row, each its own transaction
 	big          int // rows of one update

@@ -39,8 +39,8 @@ const (
 )
 
 func (w mariaWorkload) insert(ctx context.Context, db *sql.DB, s sizes) error {
-	return w.loops(ctx, db, s.inserts/rowsOfTransaction, "", fmt.Sprintf(`INSERT INTO orders SELECT i*%d + seq, 1 + seq MOD 50, %s, %s, concat(md5(rand()), md5(rand())),
-		now(6) - INTERVAL floor(rand()*2592000) SECOND, now(6) FROM seq_1_to_%d;`, rowsOfTransaction, mariaCustomer, mariaAmount, rowsOfTransaction))
+	return w.loops(ctx, db, s.inserts/rowsOfTransaction, "", fmt.Sprintf(`INSERT INTO orders SELECT %d + i*%d + seq, 1 + seq MOD 50, %s, %s, concat(md5(rand()), md5(rand())),
+		now(6) - INTERVAL floor(rand()*2592000) SECOND, now(6) FROM seq_1_to_%d;`, s.before, rowsOfTransaction, mariaCustomer, mariaAmount, rowsOfTransaction))
 }
 
 func (w mariaWorkload) update(ctx context.Context, db *sql.DB, s sizes) error {

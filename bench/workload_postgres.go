@@ -43,9 +43,9 @@ func (postgresWorkload) insert(ctx context.Context, db *sql.DB, s sizes) error {
 	return inParallel(ctx, db, s.inserts/rowsOfTransaction, func(ctx context.Context, conn *sql.Conn, from, to int) error {
 		// DO commits each of its transactions.
 		return executeOn(ctx, conn, "SET synchronous_commit = off", fmt.Sprintf(`DO $$ BEGIN FOR i IN %d..%d LOOP
-			INSERT INTO orders SELECT i*%d + n, 1 + n %% 50, %s, %s, md5(random()::text) || md5(random()::text),
+			INSERT INTO orders SELECT %d + i*%d + n, 1 + n %% 50, %s, %s, md5(random()::text) || md5(random()::text),
 				clock_timestamp() - random() * interval '30 days', clock_timestamp() FROM generate_series(1, %d) n;
-			COMMIT; END LOOP; END $$`, from, to-1, rowsOfTransaction, postgresCustomer, postgresAmount, rowsOfTransaction), "RESET synchronous_commit")
+			COMMIT; END LOOP; END $$`, from, to-1, s.before, rowsOfTransaction, postgresCustomer, postgresAmount, rowsOfTransaction), "RESET synchronous_commit")
 	})
 }
 
