@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	// groupBytes and groupMessages bound what is decoded and held for one call of the applier.
-	groupBytes    = 8 << 20
+	// groupBytes and groupMessages bound what one call of the applier gets: a few of its commits' worth, so that the next
+	// messages are read while it works.
+	groupBytes    = 2 << 20
 	groupMessages = 128
 )
 
@@ -30,25 +31,24 @@ type group struct {
 // a tick. An error means that the session is over: Start comes before the next Receive.
 func (p *Peers) Receive(ctx context.Context, batch []Delivery) error {
 	var g group
-	for _, d := range batch {
-		m, err := p.open(d)
-		if err != nil {
-			if !p.passBy(d, &m, err) {
-				return err
+	for o := range p.opened(batch) {
+		if o.err != nil {
+			if !p.passBy(o, &o.message, o.err) {
+				return o.err
 			}
 			continue
 		}
-		if m.Kind == schema.MessageControl {
+		if o.message.Kind == schema.MessageControl {
 			if err := p.land(ctx, &g); err != nil {
 				return err
 			}
-			if err := p.control(ctx, &m); err != nil {
+			if err := p.control(ctx, &o.message); err != nil {
 				return err
 			}
-			d.Settle()
+			o.Settle()
 			continue
 		}
-		if err := p.numbered(ctx, &g, d, &m); err != nil {
+		if err := p.numbered(ctx, &g, o); err != nil {
 			return err
 		}
 	}
@@ -56,24 +56,6 @@ func (p *Peers) Receive(ctx context.Context, batch []Delivery) error {
 		return err
 	}
 	return p.look(ctx, time.Now())
-}
-
-// open reads an envelope and checks who speaks.
-func (p *Peers) open(d Delivery) (schema.Message, error) {
-	m, err := schema.DecodeMessage(d.Bytes())
-	if err != nil {
-		return m, err
-	}
-	strict := p.cfg.User == string(p.cfg.Office)
-	switch user := d.User(); {
-	case m.Sender == p.cfg.Office:
-		return m, fmt.Errorf("%w: it names this office as its sender; do two offices have the name %s?", schema.ErrNotOurs, m.Sender)
-	case strict && user != string(m.Sender):
-		return m, fmt.Errorf("%w: broker user %q speaks for office %s", schema.ErrNotOurs, user, m.Sender)
-	case !strict && user != p.cfg.User:
-		return m, fmt.Errorf("%w: broker user %q, want %q", schema.ErrNotOurs, user, p.cfg.User)
-	}
-	return m, nil
 }
 
 // passBy deals with what cannot be read: garbage is quarantined; a message of ours of an unknown version or kind holds its
@@ -97,7 +79,8 @@ func (p *Peers) passBy(d Delivery, m *schema.Message, err error) bool {
 }
 
 // numbered keeps the chain of the sender's stream: the next message is taken, a duplicate passed by, a gap asked for.
-func (p *Peers) numbered(ctx context.Context, g *group, d Delivery, m *schema.Message) error {
+func (p *Peers) numbered(ctx context.Context, g *group, o *opened) error {
+	d, m := o.Delivery, &o.message
 	from := p.sender(m)
 	if from == nil || !p.takes(from, m) {
 		p.count(func(c *Counts) { c.Dropped++ })
@@ -129,7 +112,7 @@ func (p *Peers) numbered(ctx context.Context, g *group, d Delivery, m *schema.Me
 		d.Settle()
 		return nil
 	}
-	return p.gather(ctx, g, from, d, m)
+	return p.gather(ctx, g, from, o)
 }
 
 // sender is the member whose stream this message belongs to, if we take streams from it.
@@ -160,25 +143,21 @@ func (p *Peers) takes(from *member, m *schema.Message) bool {
 	return true
 }
 
-// gather decodes a message of whole transactions into the group.
-func (p *Peers) gather(ctx context.Context, g *group, from *member, d Delivery, m *schema.Message) error {
-	body, err := schema.Unpack(m.Body, m.Codec)
-	if err == nil {
-		var batch schema.Batch
-		if batch, err = schema.DecodeBatch(body, m.Epoch); err == nil {
-			g.from, g.last = from, m.Seq
-			g.txs = append(g.txs, batch.Transactions...)
-			g.deliveries = append(g.deliveries, d)
-			g.acked = m.Acknowledged
-			g.bytes += len(body)
-			return nil
+// gather takes a message of whole transactions into the group.
+func (p *Peers) gather(ctx context.Context, g *group, from *member, o *opened) error {
+	if o.damage != nil {
+		if err := p.land(ctx, g); err != nil {
+			return err
 		}
+		p.unreadable(from, &o.message, o.damage)
+		o.Settle()
+		return nil
 	}
-	if err := p.land(ctx, g); err != nil {
-		return err
-	}
-	p.unreadable(from, m, err)
-	d.Settle()
+	g.from, g.last = from, o.message.Seq
+	g.txs = append(g.txs, o.txs...)
+	g.deliveries = append(g.deliveries, o.Delivery)
+	g.acked = o.message.Acknowledged
+	g.bytes += o.bytes
 	return nil
 }
 
