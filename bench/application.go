@@ -142,13 +142,13 @@ func (a *appRun) run(ctx context.Context, k kind) error {
 		return err
 	}
 	flat := "flat out"
-	if err := a.rounds(ctx, flat, readers, a.b.times(5, 1), length, 0); err != nil {
+	if err := a.rounds(ctx, flat, readers, a.b.times(5), length, 0); err != nil {
 		return err
 	}
 	half := ratesOf(a.turns[nobody]).median() / 2
 	a.figures(flat, readers, 0)
 	paced := fmt.Sprintf("%s a second", number(half))
-	if err := a.rounds(ctx, paced, readers, a.b.times(3, 1), length/2, half); err != nil {
+	if err := a.rounds(ctx, paced, readers, a.b.times(3), length/2, half); err != nil {
 		return err
 	}
 	a.figures("at half", readers, half)

@@ -43,7 +43,7 @@ func branches(ctx context.Context, b *bench) (err error) {
 		defer func() { err = b.leave(c.f, err) }()
 		companies[i] = c
 	}
-	turns := b.times(3, 1)
+	turns := b.times(3)
 	for turn := range turns {
 		for i := range companies {
 			c := companies[(turn+i)%2] // whoever was second is first

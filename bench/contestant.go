@@ -143,8 +143,8 @@ const stuck = 10 * time.Minute
 // pollEvery is how often the target is asked for the mark.
 const pollEvery = 5 * time.Millisecond
 
-// race starts a contestant, times it until a phase's changes are all there, and stops it.
-func race(ctx context.Context, c contestant, phase string, rows int) (outcome, error) {
+// race starts a contestant, times it until a phase's changes are all there, and stops it, on request only when it has settled.
+func race(ctx context.Context, c contestant, phase string, rows int, settle bool) (outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, stuck)
 	defer cancel()
 	before, err := cpuOf(c.processes())
@@ -160,8 +160,10 @@ func race(ctx context.Context, c contestant, phase string, rows int) (outcome, e
 		return outcome{}, err
 	}
 	o := outcome{seconds: last.Sub(began).Seconds(), starting: first.Sub(began).Seconds(), cpu: map[string]float64{}}
-	if err := c.settle(ctx); err != nil {
-		return o, err
+	if settle {
+		if err := c.settle(ctx); err != nil {
+			return o, err
+		}
 	}
 	after, err := cpuOf(c.processes())
 	if err != nil {

@@ -35,7 +35,7 @@ func contested(ctx context.Context, b *bench) (err error) {
 	}
 	c := &backlog{head: f.Offices[0], branch: f.Offices[1], transactions: b.scaled(3000), updates: b.scaled(50_000)}
 	speed := map[string]samples{}
-	for round := range b.times(5, 2) {
+	for round := range b.times(5) {
 		for _, table := range []string{"oneway", "contested"} {
 			rate, err := c.round(ctx, table, round)
 			if err != nil {

@@ -20,7 +20,11 @@ func machine() string {
 	if _, err := fmt.Sscanf(string(text), "MemTotal: %f kB", &kib); err == nil {
 		memory = fmt.Sprintf("%.0f GiB of memory", kib/1024/1024)
 	}
-	return fmt.Sprintf("%d cores, %s, %s/%s", runtime.NumCPU(), memory, runtime.GOOS, runtime.GOARCH)
+	load := "unknown"
+	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
+		load, _, _ = strings.Cut(string(text), " ")
+	}
+	return fmt.Sprintf("%d cores, %s, %s/%s; load %s in the minute before the start", runtime.NumCPU(), memory, runtime.GOOS, runtime.GOARCH, load)
 }
 
 // commit is the checkout's, "unknown" where there is none.

@@ -40,7 +40,7 @@ func parse(args []string, errors io.Writer) (options, error) {
 	flags.SetOutput(errors)
 	var sections, pairs, phases string
 	flags.BoolVar(&o.quick, "quick", false, "small sizes and few rounds: three minutes; figures then carry start-up time")
-	flags.IntVar(&o.rounds, "rounds", 0, "rounds of each comparison (default: 3 or more where something is promised; quick: 1 or more)")
+	flags.IntVar(&o.rounds, "rounds", 0, "rounds of each comparison (default: 3 or more where something is promised; quick: 1)")
 	flags.IntVar(&o.rows, "rows", 0, fmt.Sprintf("rows of insert100, the other sizes in proportion (default %d, quick %d)", fullRows, quickRows))
 	flags.StringVar(&sections, "sections", "", "only these, comma separated, of: "+strings.Join(sectionNames(), ", "))
 	flags.StringVar(&pairs, "pairs", "", "only these, comma separated, of: "+strings.Join(pairNames, ", "))
@@ -122,13 +122,13 @@ func (o options) size() string {
 // scaled is a size that is full in a whole run and in proportion to -rows in another.
 func (o options) scaled(full int) int { return max(1, full*o.rows/fullRows) }
 
-// times is how many rounds a comparison has.
-func (o options) times(full, quick int) int {
+// times is how many rounds a comparison has: full in a whole run, one in a quick one.
+func (o options) times(full int) int {
 	switch {
 	case o.rounds > 0:
 		return o.rounds
 	case o.quick:
-		return quick
+		return 1
 	default:
 		return full
 	}

@@ -21,14 +21,14 @@ func TestParse(t *testing.T) {
 		}
 		return o
 	}
-	if o := get(); o.rows != fullRows || !strings.HasSuffix(o.out, "-full.md") || !slices.Equal(o.pairs, pairNames) || o.times(3, 1) != 3 || o.scaled(200_000) != 200_000 {
+	if o := get(); o.rows != fullRows || !strings.HasSuffix(o.out, "-full.md") || !slices.Equal(o.pairs, pairNames) || o.times(3) != 3 || o.scaled(200_000) != 200_000 {
 		t.Errorf("a whole run: %+v", o)
 	}
-	if o := get("-quick"); o.rows != quickRows || !strings.HasSuffix(o.out, "-quick.md") || o.times(3, 1) != 1 || o.scaled(200_000) != 12_000 {
+	if o := get("-quick"); o.rows != quickRows || !strings.HasSuffix(o.out, "-quick.md") || o.times(3) != 1 || o.scaled(200_000) != 12_000 {
 		t.Errorf("a quick run: %+v", o)
 	}
 	// Part of a run must not take the place of a whole one's report.
-	if o := get("-rounds", "2"); o.out != "" || o.times(3, 1) != 2 {
+	if o := get("-rounds", "2"); o.out != "" || o.times(3) != 2 {
 		t.Errorf("with a number of rounds: %+v", o)
 	}
 	// The phases come in their order, and with the one that makes what they change.
