@@ -17,6 +17,9 @@ const (
 	// thousands of rows, little enough that row locks are held for a moment only and memory stays small.
 	maxGroupChanges = 2000
 	maxGroupBytes   = 1 << 20
+	// maxGroupMarks bounds the transactions of a group at the head, where each moves the progress row: within one database
+	// transaction Postgres finds a row by way of all the versions that it had in it.
+	maxGroupMarks = 256
 )
 
 // stream is one sender's stream as it is applied here.
@@ -96,7 +99,7 @@ func (s *stream) apply(ctx context.Context, txs []schema.Transaction) error {
 			}
 			txs = txs[1:]
 		default:
-			n := groupSize(txs)
+			n := s.groupSize(txs)
 			if err := s.group(ctx, txs[:n]); err != nil {
 				return err
 			}
@@ -107,7 +110,10 @@ func (s *stream) apply(ctx context.Context, txs []schema.Transaction) error {
 }
 
 // groupSize is how many whole transactions one commit takes: at least the first, then those that follow it without a gap.
-func groupSize(txs []schema.Transaction) int {
+func (s *stream) groupSize(txs []schema.Transaction) int {
+	if s.applier.options.Role == schema.Head && len(txs) > maxGroupMarks {
+		txs = txs[:maxGroupMarks]
+	}
 	changes, bytes := 0, 0
 	for i := range txs {
 		tx := &txs[i]

@@ -179,7 +179,7 @@ func (r *receiver) Tend(context.Context, schema.Office) error { return nil }
 func (r *receiver) Members(context.Context) ([]peer.Member, error) { return nil, nil }
 
 // Save implements peer.Register.
-func (r *receiver) Save(context.Context, peer.Member) error { return nil }
+func (r *receiver) Save(context.Context, ...peer.Member) error { return nil }
 
 // Remove implements peer.Register.
 func (r *receiver) Remove(context.Context, schema.Office) error { return nil }

@@ -32,15 +32,15 @@ const (
 	groupTransactions = 4 * batchTransactions
 	// queueBatches is how many batches may wait while the sink works: enough to decode during an fsync, and bounded.
 	queueBatches = 4
-	// rushTransactions a second are a busy database, floodBytes a second a bulk load, or a log that is caught up with. Then a
-	// group waits for others to join it, up to rushLinger or floodLinger and lingerBytes, because every group costs an fsync
-	// and becomes a message, which the broker's cost goes by. Below that every transaction leaves at once.
-	rushTransactions = 1000
-	rushLinger       = 5 * time.Millisecond
-	floodBytes       = 2 << 20
-	floodLinger      = 20 * time.Millisecond
-	lingerBytes      = 256 << 10
-	rateWindow       = 20 * time.Millisecond
+	// floodTransactions or floodBytes a second are a flood: a busy database, a bulk load, or a log that is caught up with. Then
+	// a group waits for others to join it, up to lingerLimit or lingerBytes, because every group costs an fsync and becomes a
+	// message, which the broker's cost goes by, and the application's disk and cores are the same. Below that every
+	// transaction leaves at once.
+	floodTransactions = 1000
+	floodBytes        = 2 << 20
+	lingerLimit       = 20 * time.Millisecond
+	lingerBytes       = 256 << 10
+	rateWindow        = 20 * time.Millisecond
 	// silentEvery is how often an idle log's position is made durable. An idle database must not write the journal all the
 	// time, and a server that shuts down waits for us by this much, so it is a second and not a minute.
 	silentEvery = time.Second
@@ -253,13 +253,9 @@ func (d *delivery) gone(now time.Time) {
 	if window < rateWindow {
 		return
 	}
-	switch seconds := window.Seconds(); {
-	case float64(d.bytes) >= floodBytes*seconds:
-		d.linger = floodLinger
-	case float64(d.transactions) >= rushTransactions*seconds:
-		d.linger = rushLinger
-	default:
-		d.linger = 0
+	d.linger = 0
+	if seconds := window.Seconds(); float64(d.bytes) >= floodBytes*seconds || float64(d.transactions) >= floodTransactions*seconds {
+		d.linger = lingerLimit
 	}
 	d.transactions, d.bytes, d.since = 0, 0, now
 }

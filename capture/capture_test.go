@@ -298,14 +298,14 @@ func TestRunLingersInAFlood(t *testing.T) {
 		if diff := cmp.Diff([]int{1, 4}, groups()); diff != "" {
 			t.Fatalf("others are waited for:\n%s", diff)
 		}
-		time.Sleep(floodLinger)
+		time.Sleep(lingerLimit)
 		if diff := cmp.Diff([]int{1, 4, 3}, groups()); diff != "" {
 			t.Fatalf("not for ever:\n%s", diff)
 		}
 		time.Sleep(time.Minute)
 		give(large("9"), large("10"))
 		synctest.Wait()
-		time.Sleep(floodLinger)
+		time.Sleep(lingerLimit)
 		give(own("11"))
 		synctest.Wait()
 		if diff := cmp.Diff([]int{1, 4, 3, 2, 1}, groups()); diff != "" {

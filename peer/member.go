@@ -39,7 +39,6 @@ type member struct {
 	reported schema.Position
 	marker   *schema.Marker // a report that waits for our progress
 	saved    schema.Position
-	savedAt  time.Time
 	expired  bool
 	heard    time.Time
 	lag      time.Time // commit time of the last transaction applied from it

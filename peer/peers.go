@@ -82,7 +82,8 @@ type Applier interface {
 // Register keeps what must survive: at the head its members, at every office whose streams it applies.
 type Register interface {
 	Members(ctx context.Context) ([]Member, error)
-	Save(ctx context.Context, m Member) error
+	// Save writes members down.
+	Save(ctx context.Context, members ...Member) error
 	Remove(ctx context.Context, office schema.Office) error
 	// Senders are the streams that this office has begun to apply.
 	Senders(ctx context.Context) (map[schema.Office]schema.Position, error)
@@ -130,6 +131,8 @@ type Peers struct {
 	say     []saying                        // control messages to send
 	asked   map[schema.Office]schema.Resend // resends that others asked for
 	counts  Counts
+
+	saved time.Time // owned by Receive: when the members' reports were last written down
 
 	// Owned by Ship.
 	cursor  uint64

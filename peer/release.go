@@ -8,7 +8,7 @@ import (
 	"cdc-sidecar/schema"
 )
 
-// saveEvery is how often a member's report is written down: it may be older than the truth, never newer.
+// saveEvery is how often the members' reports are written down: they may be older than the truth, never newer.
 const saveEvery = 5 * time.Second
 
 // release lets go, at the head, of what every member has reported; before the first hello of anybody nothing.
@@ -85,21 +85,23 @@ func (p *Peers) tend(ctx context.Context) error {
 
 // save writes down what members have reported since the last time.
 func (p *Peers) save(ctx context.Context, now time.Time) error {
+	if now.Sub(p.saved) < saveEvery {
+		return nil
+	}
 	p.mu.Lock()
 	var changed []Member
 	for _, m := range p.members {
-		if m.known && m.saved != m.reported && now.Sub(m.savedAt) >= saveEvery {
-			m.saved, m.savedAt = m.reported, now
+		if m.known && m.saved != m.reported {
+			m.saved = m.reported
 			changed = append(changed, p.recordLocked(m))
 		}
 	}
 	p.mu.Unlock()
-	for _, m := range changed {
-		if err := p.register.Save(ctx, m); err != nil {
-			return err
-		}
+	if len(changed) == 0 {
+		return nil
 	}
-	return nil
+	p.saved = now
+	return p.register.Save(ctx, changed...)
 }
 
 // relieve marks the member that is furthest behind as expired when the journal nears its budget: it must join again, and

@@ -432,10 +432,12 @@ func (d *database) Members(context.Context) ([]peer.Member, error) {
 	return out, nil
 }
 
-func (d *database) Save(_ context.Context, m peer.Member) error {
+func (d *database) Save(_ context.Context, members ...peer.Member) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.members[m.Office] = m
+	for _, m := range members {
+		d.members[m.Office] = m
+	}
 	return nil
 }
 

@@ -500,13 +500,15 @@ func (r register) Members(ctx context.Context) ([]peer.Member, error) {
 	return all, nil
 }
 
-func (r register) Save(ctx context.Context, m peer.Member) error {
+func (r register) Save(ctx context.Context, members ...peer.Member) error {
 	if err := r.round(ctx); err != nil {
 		return err
 	}
 	r.l.o.mu.Lock()
 	defer r.l.o.mu.Unlock()
-	r.l.o.members[m.Office] = m
+	for _, m := range members {
+		r.l.o.members[m.Office] = m
+	}
 	return nil
 }
 

@@ -68,7 +68,7 @@ var plantedBugs = []struct {
 		contended(p)
 		p.moves, p.keys, p.first = true, 6, nil
 	}},
-	{"released before it is reported", []schema.Bug{schema.ReleasedBeforeReported}, 200, slowCapture},
+	{"released before it is reported", []schema.Bug{schema.ReleasedBeforeReported}, 1000, slowCapture},
 }
 
 // contended is a company whose offices write the same few rows.

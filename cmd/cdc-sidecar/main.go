@@ -115,6 +115,7 @@ func (p *program) newRunCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			limitMemory()
 			stop, err := profile()
 			if err != nil {
 				return err

@@ -57,28 +57,34 @@ func (r register) Members(ctx context.Context) ([]peer.Member, error) {
 	return out, nil
 }
 
-// Save writes one member.
-func (r register) Save(ctx context.Context, m peer.Member) error {
+// Save writes members, all over one connection: the head writes down what fifty report every few seconds.
+func (r register) Save(ctx context.Context, members ...peer.Member) error {
+	return r.with(func(db *sql.DB) error {
+		db.SetMaxOpenConns(1)
+		for i := range members {
+			if err := r.save(ctx, db, &members[i]); err != nil {
+				return fmt.Errorf("record member %s: %w", members[i].Office, err)
+			}
+		}
+		return nil
+	})
+}
+
+func (r register) save(ctx context.Context, db *sql.DB, m *peer.Member) error {
 	state := memberActive
 	if m.Expired {
 		state = memberExpired
 	}
-	err := r.with(func(db *sql.DB) error {
-		set := []any{m.Engine, int64(m.Epoch), int64(m.Reported.Epoch), int64(m.Reported.Seq), state, m.Heard.UnixMicro(), r.db.name, m.Office}
-		res, err := db.ExecContext(ctx, r.bind(`UPDATE cdc_sidecar.offices SET engine = ?, epoch = ?, reported_epoch = ?, reported_seq = ?, state = ?, heard = ? WHERE office = ? AND member = ?`), set...)
-		if err != nil {
-			return err
-		}
-		if n, err := res.RowsAffected(); err != nil || n > 0 {
-			return err
-		}
-		_, err = db.ExecContext(ctx, r.bind(`INSERT INTO cdc_sidecar.offices (engine, epoch, reported_epoch, reported_seq, state, heard, office, member) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`), set...)
-		return err
-	})
+	set := []any{m.Engine, int64(m.Epoch), int64(m.Reported.Epoch), int64(m.Reported.Seq), state, m.Heard.UnixMicro(), r.db.name, m.Office}
+	res, err := db.ExecContext(ctx, r.bind(`UPDATE cdc_sidecar.offices SET engine = ?, epoch = ?, reported_epoch = ?, reported_seq = ?, state = ?, heard = ? WHERE office = ? AND member = ?`), set...)
 	if err != nil {
-		return fmt.Errorf("record member %s: %w", m.Office, err)
+		return err
 	}
-	return nil
+	if n, err := res.RowsAffected(); err != nil || n > 0 {
+		return err
+	}
+	_, err = db.ExecContext(ctx, r.bind(`INSERT INTO cdc_sidecar.offices (engine, epoch, reported_epoch, reported_seq, state, heard, office, member) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`), set...)
+	return err
 }
 
 // Remove deletes one member.
