@@ -67,6 +67,7 @@ func (m *member) remember(r Member) {
 func (m *member) reset() {
 	if m.spool != nil {
 		m.spool.held = nil
+		m.spool.restart()
 	}
 	m.ask = ask{}
 }

@@ -194,6 +194,7 @@ func (p *Peers) piece(ctx context.Context, from *member, d Delivery, m *schema.M
 	p.advanced(from)
 	p.hold(s, d)
 	if m.More || m.Continued {
+		p.early(ctx, from, m)
 		return nil
 	}
 	defer from.dropSpool()
@@ -202,23 +203,67 @@ func (p *Peers) piece(ctx context.Context, from *member, d Delivery, m *schema.M
 	return p.landed(ctx, from, m.Seq, s.held, whole, err)
 }
 
+// heels is how soon one piece follows another on a line that is as fast as the database. A branch then writes as they come.
+const heels = 250 * time.Millisecond
+
+// early begins to apply a large transaction of which more is on its way, if pieces come quickly: the last is then followed by
+// little more than the commit. When it fails, or the line stalls, all of it is undone, and done again when the last piece has
+// come. At the head other branches' streams would wait for its locks, and the line with them.
+func (p *Peers) early(ctx context.Context, from *member, m *schema.Message) {
+	s, now := from.spool, time.Now()
+	quick := now.Sub(s.came) < heels
+	s.came = now
+	if p.cfg.Role == schema.Head || s.late || !quick {
+		return
+	}
+	p.acknowledge(m.Acknowledged)
+	if _, err := p.unspool(ctx, from, m.Epoch); err != nil {
+		s.restart() // if it was the data's fault, the whole will say so
+	}
+	s.came = time.Now() // what the database took is not the line's fault
+}
+
+// stalled undoes what was begun early of a transaction whose next piece does not come. It reports whether anything is begun.
+func (p *Peers) stalled(ctx context.Context, now time.Time) (begun bool) {
+	for _, m := range p.spooling() {
+		if m.spool.applied == 0 {
+			continue
+		}
+		if now.Sub(m.spool.came) < heels {
+			begun = true
+			continue
+		}
+		p.applier.Discard(ctx)
+		m.spool.restart()
+	}
+	return begun
+}
+
 // hold keeps a piece unsettled until its transaction is applied: after a crash the broker has it still. Beyond half of what
 // the broker lets us keep, over all senders, the oldest of this one are settled earlier, or the broker would stop sending;
 // a crash is then a gap.
 func (p *Peers) hold(s *spool, d Delivery) {
 	s.held = append(s.held, d)
 	total := 0
-	p.mu.Lock()
-	for _, m := range p.members {
-		if m.spool != nil {
-			total += len(m.spool.held)
-		}
+	for _, m := range p.spooling() {
+		total += len(m.spool.held)
 	}
-	p.mu.Unlock()
 	for ; total > p.cfg.Unsettled/2 && len(s.held) > 0; total-- {
 		s.held[0].Settle()
 		s.held = s.held[1:]
 	}
+}
+
+// spooling are the members of whom part of a large transaction has come. Only Receive looks into a spool.
+func (p *Peers) spooling() (all []*member) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.members {
+		if m.spool != nil {
+			all = append(all, m)
+		}
+	}
+	return all
 }
 
 // unspool applies a large transaction piece by piece, in one transaction of the database. It returns the transaction's

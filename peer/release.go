@@ -49,8 +49,10 @@ func (p *Peers) look(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	if err := p.tend(ctx); err != nil {
-		return err
+	if !p.stalled(ctx, now) { // its locks would be in the way
+		if err := p.tend(ctx); err != nil {
+			return err
+		}
 	}
 	p.mu.Lock()
 	var due []*member
