@@ -2,8 +2,10 @@ package clock
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"cdc-sidecar/schema"
 )
@@ -78,5 +80,48 @@ func BenchmarkRow(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// A restart with a million rows in the journal: rebuilt from it, and taken over.
+func BenchmarkRestart(b *testing.B) {
+	const rows, together = 1_000_000, 500
+	dir, j := b.TempDir(), &journalOf{epoch: 1}
+	for n := 0; n < rows; n += together {
+		tx := closed(uint64(n/together+1), "north")
+		for i := range together {
+			tx.Changes = append(tx.Changes, change(fmt.Sprint(n+i)))
+		}
+		if err := j.append(b.Context(), []schema.Transaction{tx}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, kept := range []bool{false, true} {
+		b.Run(fmt.Sprintf("kept=%t", kept), func(b *testing.B) {
+			ended := time.Duration(0)
+			f := follow(b, dir, j, 0)
+			catchUp(b, f)
+			for b.Loop() {
+				b.StopTimer()
+				began, end := time.Now(), f.Close
+				if kept {
+					end = f.Keep
+				}
+				if err := end(); err != nil {
+					b.Fatal(err)
+				}
+				ended += time.Since(began)
+				b.StartTimer()
+				f = follow(b, dir, j, 0)
+				if f.InStep() != kept {
+					b.Fatal(f.refused)
+				}
+				catchUp(b, f)
+			}
+			b.ReportMetric(ended.Seconds()*1000/float64(b.N), "ms/end")
+			if err := f.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
 	}
 }

@@ -2,6 +2,7 @@ package clock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -35,20 +36,49 @@ type Follower struct {
 
 	mu      sync.Mutex
 	index   *Index
+	refused error
 	changed chan struct{} // closed when anything below changes, or live does
 	ready   bool
 	mark    uint64
 	last    uint64
+	owed    uint64 // seq up to which there are stale decisions
 	acked   uint64
 }
 
-// Follow opens an Index in dir and makes its Follower. stale is told of rows whose decision did not know their last touch.
+// Follow opens an Index in dir and makes its Follower: one that is in step with the journal already when a former life kept it
+// with Keep. Nothing may have been appended yet. stale is told of rows whose decision did not know their last touch.
 func Follow(dir string, o Options, j Journal, own schema.Office, role schema.Role, stale func([]schema.Change)) (*Follower, error) {
-	x, err := Open(dir, o)
-	if err != nil {
+	f := &Follower{dir: dir, options: o, journal: j, own: own, role: role, stale: stale, whole: true, changed: make(chan struct{})}
+	fit := f.fit()
+	if f.index, f.refused = takeOver(dir, o, fit); f.index != nil {
+		f.live, f.ready, f.last = true, true, fit.Last
+		if err := f.Forget(); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		return f, nil
+	}
+	var err error
+	if f.index, err = Open(dir, o); err != nil {
 		return nil, err
 	}
-	return &Follower{dir: dir, options: o, index: x, journal: j, own: own, role: role, stale: stale, whole: true, changed: make(chan struct{})}, nil
+	return f, nil
+}
+
+// fit is the journal as it is now.
+func (f *Follower) fit() fit {
+	_, last := f.journal.Bounds()
+	return fit{
+		Program: f.options.Program, Office: f.own, Role: f.role,
+		Epoch: f.journal.Epoch(), Last: last, Stamp: f.journal.Stamp(),
+	}
+}
+
+// Refused is why what a former life kept was not taken over; nil when it was, or when it kept nothing.
+func (f *Follower) Refused() error {
+	if f.refused == nil || errors.Is(f.refused, errNone) {
+		return nil
+	}
+	return fmt.Errorf("row clocks of the former life: %w", f.refused)
 }
 
 func (f *Follower) current() *Index {
@@ -116,7 +146,12 @@ func (f *Follower) take(txs []schema.Transaction) error {
 	for i := range txs {
 		last = max(last, txs[i].Pos.Seq)
 	}
-	f.note(func() { f.last = max(f.last, last) })
+	f.note(func() {
+		f.last = max(f.last, last)
+		if len(stale) > 0 {
+			f.owed = f.last
+		}
+	})
 	if len(stale) > 0 && f.stale != nil {
 		f.stale(stale)
 	}
@@ -140,6 +175,9 @@ func (f *Follower) CatchUp(ctx context.Context) error {
 	if err := f.renew(); err != nil {
 		return fmt.Errorf("row clocks: %w", err)
 	}
+	if f.InStep() {
+		return nil
+	}
 	var r replay
 	for cursor := uint64(0); ; {
 		if err := ctx.Err(); err != nil {
@@ -161,7 +199,7 @@ func (f *Follower) CatchUp(ctx context.Context) error {
 			}
 			continue
 		}
-		if f.isLive() {
+		if f.InStep() {
 			return nil
 		}
 		cursor = next
@@ -171,7 +209,8 @@ func (f *Follower) CatchUp(ctx context.Context) error {
 	}
 }
 
-func (f *Follower) isLive() bool {
+// InStep reports whether the index is in step with the journal, so that CatchUp has nothing to do.
+func (f *Follower) InStep() bool {
 	f.appending.Lock()
 	defer f.appending.Unlock()
 	return f.live
@@ -291,8 +330,32 @@ func (f *Follower) Writers(table schema.TableName) []schema.Office { return f.cu
 // Stats is what the index takes.
 func (f *Follower) Stats() Stats { return f.current().Stats() }
 
-// Close ends the use of the index.
+// Close ends the use of the index, and leaves nothing.
 func (f *Follower) Close() error { return f.current().Close() }
+
+// Keep ends the use of the index as Close does, but leaves it on the disk for the next life, where it is good for one: when it
+// has all that the journal has, which must still be open, and nothing that the journal will cut off.
+func (f *Follower) Keep() error {
+	f.appending.Lock()
+	defer f.appending.Unlock()
+	x := f.current()
+	if !f.worthKeeping() {
+		return x.Close()
+	}
+	if err := x.keep(f.fit()); err != nil {
+		return errors.Join(err, x.Close())
+	}
+	return nil
+}
+
+// worthKeeping: the rows that stale decisions left to be told again are known to nobody but to whoever reads the journal, until
+// they are told. The journal releases nothing before.
+func (f *Follower) worthKeeping() bool {
+	first, last := f.journal.Bounds()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.live && f.whole && f.index.Err() == nil && f.last == last && first <= last && f.owed < first
+}
 
 // Acknowledge notes that the head has processed this office's changes to seq. They stay known as long as the journal retains
 // them: see Touched.
@@ -306,7 +369,7 @@ func (f *Follower) Held(table schema.TableName, row schema.RowID, removes bool) 
 	t, err := f.current().Against(table, row, "")
 	if removes {
 		var own Clock
-		own, _, err = f.current().Row(row)
+		own, err = f.current().last(row)
 		t = own.Last
 	}
 	f.mu.Lock()

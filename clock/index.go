@@ -24,7 +24,8 @@ const (
 
 // Options say what the index may take.
 type Options struct {
-	Rows int // rows in memory before they go to disk; 0: DefaultRows
+	Rows    int    // rows in memory before they go to disk; 0: DefaultRows
+	Program string // and its version: what one kept no other takes over
 }
 
 // Index is an open index. One goroutine at a time touches (others wait), any number read. Readers do not wait for a file to be
@@ -61,29 +62,42 @@ type Stats struct {
 
 // Open makes an empty index in dir, which it makes when it is missing. Files that a former life left there are removed.
 func Open(dir string, o Options) (*Index, error) {
-	if o.Rows == 0 {
-		o.Rows = DefaultRows
-	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the row clocks: %w", err)
 	}
-	left, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("look for old row clocks: %w", err)
+	if err := sweep(dir, nil); err != nil {
+		return nil, err
 	}
-	for _, f := range left {
-		if filepath.Ext(f.Name()) != extension { // not ours
-			continue
-		}
-		if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
-			return nil, fmt.Errorf("remove old row clocks: %w", err)
-		}
+	return empty(dir, o), nil
+}
+
+func empty(dir string, o Options) *Index {
+	if o.Rows == 0 {
+		o.Rows = DefaultRows
 	}
 	return &Index{
 		dir: dir, limit: o.Rows,
 		rows: newRows(0), tables: map[schema.TableName]tableClock{},
 		offices: []schema.Office{""}, numbers: map[schema.Office]uint16{"": 0},
-	}, nil
+	}
+}
+
+// sweep removes what a former life left in dir, but for some files; what is not ours stays.
+func sweep(dir string, but []string) error {
+	left, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("look for old row clocks: %w", err)
+	}
+	for _, f := range left {
+		ours := f.Name() == manifest || filepath.Ext(f.Name()) == extension
+		if !ours || slices.Contains(but, f.Name()) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
+			return fmt.Errorf("remove old row clocks: %w", err)
+		}
+	}
+	return nil
 }
 
 // Touch records a touch of a row (of Table.RowID, or TableName.TableID for a truncate), in the order of the journal. After an
@@ -105,13 +119,10 @@ func (x *Index) touch(row schema.RowID, t Touch, plain, gone bool) error {
 	if err != nil {
 		return x.fail(err)
 	}
-	e, _, err := x.find(row) // on disk too: what was there may become its Other
-	if err != nil {
-		return x.fail(err)
-	}
 	x.newest = max(x.newest, t.Seq)
 	x.mu.Lock()
-	x.rows.put(row, e.touched(t.Seq, t.Stamp.Packed(), origin, plain, gone))
+	s := x.rows.claim(row) // what files have of the row is looked up when somebody asks for it
+	s.entry = s.touched(t.Seq, t.Stamp.Packed(), origin, plain, gone)
 	x.mu.Unlock()
 	if x.rows.used >= min(x.limit, x.rows.room()) {
 		return x.fail(x.makeRoom())
@@ -145,17 +156,33 @@ func (x *Index) number(office schema.Office) (uint16, error) {
 	return uint16(n), nil
 }
 
-// find looks for a row where it is newest: in memory, then from the newest run to the oldest.
-func (x *Index) find(row schema.RowID) (entry, bool, error) {
-	if s := x.rows.find(row); s.last != 0 {
-		return s.entry, true, nil
+// find looks for a row where it is newest, in memory, then from the newest run to the oldest, and tells the runs that are older
+// still; of a row that nothing retained touched it is the zero entry.
+func (x *Index) find(row schema.RowID) (e entry, older []*run, err error) {
+	if e = x.rows.find(row).entry; e.last != 0 {
+		return e, x.runs, nil
 	}
-	for _, r := range x.runs {
-		if e, ok, err := r.find(row); ok || err != nil {
-			return e, ok, err
+	for i, r := range x.runs {
+		if e, err = r.find(row); e.last != 0 || err != nil {
+			return e, x.runs[i+1:], err
 		}
 	}
-	return entry{}, false, nil
+	return entry{}, nil, nil
+}
+
+// complete adds what older runs have of the row, where its entry is partial.
+func (e entry) complete(row schema.RowID, older []*run) (entry, error) {
+	for _, r := range older {
+		if !e.partial {
+			break
+		}
+		was, err := r.find(row)
+		if err != nil {
+			return e, err
+		}
+		e = e.over(was)
+	}
+	return e, nil
 }
 
 // Row is the clock of a row, or of a table by its TableID; false when nothing retained touched it. A row's clock does not know
@@ -163,31 +190,53 @@ func (x *Index) find(row schema.RowID) (entry, bool, error) {
 func (x *Index) Row(row schema.RowID) (Clock, bool, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return x.clock(row)
+	c, err := x.clock(row, func(Clock) bool { return true })
+	return c, c.Last.Seq != 0, err
 }
 
-func (x *Index) clock(row schema.RowID) (Clock, bool, error) {
+// last is a row's clock without Other, which takes longer to find.
+func (x *Index) last(row schema.RowID) (Clock, error) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.clock(row, func(Clock) bool { return false })
+}
+
+// clock is a row's clock; its Other is right only where it is wanted, which the rest of the clock decides.
+func (x *Index) clock(row schema.RowID, other func(Clock) bool) (Clock, error) {
 	if x.dead != nil {
-		return Clock{}, false, x.dead
+		return Clock{}, x.dead
 	}
-	e, ok, err := x.find(row)
+	e, older, err := x.find(row)
+	if err != nil {
+		return Clock{}, err
+	}
+	c := x.clockOf(e)
+	if !e.partial || !other(c) {
+		return c, nil
+	}
+	e, err = e.complete(row, older)
+	return x.clockOf(e), err
+}
+
+func (x *Index) clockOf(e entry) Clock {
 	return Clock{
 		Last:  Touch{Seq: e.last, Stamp: schema.UnpackStamp(e.lastStamp), Origin: x.offices[e.lastOrigin]},
 		Plain: e.plain,
 		Gone:  e.gone,
 		Other: Touch{Seq: e.other, Stamp: schema.UnpackStamp(e.otherStamp), Origin: x.offices[e.otherOrigin]},
-	}, ok, err
+	}
 }
 
 // Against is the last touch of the row, a truncate of its table being one, that was not a plain apply of origin; zero Seq: none.
 func (x *Index) Against(table schema.TableName, row schema.RowID, origin schema.Office) (Touch, error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	own, _, err := x.clock(row)
+	other := func(c Clock) bool { return c.passes(origin) }
+	own, err := x.clock(row, other)
 	if err != nil {
 		return Touch{}, err
 	}
-	truncate, _, err := x.clock(table.TableID())
+	truncate, err := x.clock(table.TableID(), other)
 	return later(own.Against(origin), truncate.Against(origin)), err
 }
 
@@ -227,7 +276,7 @@ func (x *Index) makeRoom() error {
 	}
 	kept := newRows(2 * left)
 	for s := range x.rows.after(released) {
-		kept.put(s.row, s.entry)
+		kept.claim(s.row).entry = s.entry
 	}
 	x.mu.Lock()
 	x.rows = kept
@@ -236,16 +285,7 @@ func (x *Index) makeRoom() error {
 }
 
 func (x *Index) spill(sorted []*slot) error {
-	w, err := newRun(x.path(), len(sorted))
-	if err != nil {
-		return err
-	}
-	for _, s := range sorted {
-		if err = w.add(s.row, s.entry); err != nil {
-			break
-		}
-	}
-	written, err := w.finish(err)
+	written, err := x.write(sorted)
 	if err != nil {
 		return err
 	}
@@ -256,6 +296,20 @@ func (x *Index) spill(sorted []*slot) error {
 		return err
 	}
 	return x.merge()
+}
+
+// write makes a run of rows in memory.
+func (x *Index) write(sorted []*slot) (*run, error) {
+	w, err := newRun(x.path(), len(sorted))
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sorted {
+		if err = w.add(s.row, s.entry); err != nil {
+			break
+		}
+	}
+	return w.finish(err)
 }
 
 // replace puts a run in the place of the n newest; of none: of what is in memory.
@@ -330,9 +384,14 @@ func (x *Index) Err() error {
 func (x *Index) Close() error {
 	x.writing.Lock()
 	defer x.writing.Unlock()
+	return removeRuns(x.end())
+}
+
+// end makes the index answer nothing any more. Its files are the caller's.
+func (x *Index) end() []*run {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	runs := x.runs
 	x.dead, x.rows, x.runs = errors.New("the row clocks are closed"), newRows(0), nil
-	return removeRuns(runs)
+	return runs
 }

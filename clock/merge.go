@@ -29,7 +29,7 @@ func (x *Index) merge() error {
 	return x.replace(n, merged)
 }
 
-// mergeInto writes the rows of the runs, newest run first, each row as the newest has it, without what is released.
+// mergeInto writes the rows of the runs, newest run first, each row as all of them together have it, without what is released.
 func mergeInto(w *runWriter, runs []*run, released uint64) error {
 	cursors := make([]*cursor, len(runs))
 	for i, r := range runs {
@@ -42,23 +42,24 @@ func mergeInto(w *runWriter, runs []*run, released uint64) error {
 		var first *cursor
 		for _, c := range cursors {
 			if !c.end && (first == nil || bytes.Compare(c.row[:], first.row[:]) < 0) {
-				first = c // of equal rows the newest run's: it comes first
+				first = c
 			}
 		}
 		if first == nil {
 			return nil
 		}
-		row := first.row
-		if first.entry.last > released {
-			if err := w.add(row, first.entry); err != nil {
-				return err
-			}
-		}
+		row, e := first.row, entry{}
 		for _, c := range cursors {
 			if !c.end && c.row == row {
+				e = e.over(c.entry)
 				if err := c.next(); err != nil {
 					return err
 				}
+			}
+		}
+		if e.last > released {
+			if err := w.add(row, e); err != nil {
+				return err
 			}
 		}
 	}

@@ -47,12 +47,14 @@ func (r *rows) find(row schema.RowID) *slot {
 	}
 }
 
-func (r *rows) put(row schema.RowID, e entry) {
+// claim is the row's slot, or a free one that becomes its own: the caller must touch it.
+func (r *rows) claim(row schema.RowID) *slot {
 	s := r.find(row)
 	if s.last == 0 {
 		r.used++
+		s.row = row
 	}
-	s.row, s.entry = row, e
+	return s
 }
 
 // after are the rows whose last touch is behind seq.

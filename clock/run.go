@@ -26,11 +26,14 @@ const (
 	bufferBytes = 256 << 10
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+var (
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+	errDamaged = errors.New("the file is damaged")
+)
 
 // run is a file of records sorted by RowID, which does not change. RowIDs are hashes, so their first bits divide them evenly:
-// all rows that begin alike are a bucket, and are read and checked as one. What is known of the buckets is in memory only: a run
-// does not outlive the process.
+// all rows that begin alike are a bucket, and are read and checked as one. What is known of the buckets is in memory only:
+// whoever takes a run over reads it once.
 type run struct {
 	file   *os.File
 	rows   int
@@ -43,25 +46,28 @@ type run struct {
 
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// find looks for a row. A bucket that cannot be read, or reads otherwise than it was written, is an error and never "not
+// find looks for a row; the zero entry: it is not there. A bucket that cannot be read, or reads otherwise than it was written, is an error and never "not
 // there": a clock forgotten is a conflict lost.
-func (r *run) find(row schema.RowID) (entry, bool, error) {
+func (r *run) find(row schema.RowID) (entry, error) {
 	if !r.filter.has(row) {
-		return entry{}, false, nil
+		return entry{}, nil
 	}
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
 	if err := r.read(bucketOf(row, r.bits), buffer); err != nil {
-		return entry{}, false, err
+		return entry{}, err
 	}
 	records := *buffer
 	n := len(records) / recordBytes
 	i := sort.Search(n, func(i int) bool { return bytes.Compare(records[i*recordBytes:][:16], row[:]) >= 0 })
 	if i == n {
-		return entry{}, false, nil
+		return entry{}, nil
 	}
 	id, e := decode(records[i*recordBytes:])
-	return e, id == row, nil
+	if id != row {
+		return entry{}, nil
+	}
+	return e, nil
 }
 
 // read reads bucket b into the buffer.
@@ -70,7 +76,7 @@ func (r *run) read(b int, buffer *[]byte) error {
 	*buffer = slices.Grow((*buffer)[:0], int(to-from))[:to-from]
 	_, err := r.file.ReadAt(*buffer, int64(from))
 	if err == nil && crc32.Checksum(*buffer, castagnoli) != r.sums[b] {
-		err = errors.New("the file is damaged")
+		err = errDamaged
 	}
 	if err != nil {
 		return fmt.Errorf("read row clocks, bytes %d to %d of %s: %w; a restart builds them again from the journal", from, to, r.file.Name(), err)
@@ -101,22 +107,28 @@ func newRun(path string, rows int) (*runWriter, error) {
 		return nil, fmt.Errorf("make a file of row clocks: %w", err)
 	}
 	width := min(bits.Len(uint(rows/bucketRows)), bucketBits)
-	return &runWriter{
-		run: run{file: file, bits: width, starts: make([]uint64, 1<<width+1), sums: make([]uint32, 1<<width), filter: newFilter(rows)},
-		out: bufio.NewWriterSize(file, bufferBytes),
-	}, nil
+	return &runWriter{run: emptyRun(file, rows, width), out: bufio.NewWriterSize(file, bufferBytes)}, nil
+}
+
+func emptyRun(file *os.File, rows, width int) run {
+	return run{file: file, bits: width, starts: make([]uint64, 1<<width+1), sums: make([]uint32, 1<<width), filter: newFilter(rows)}
 }
 
 // add takes the next row; they come in order. An error of the disk shows in finish at the latest.
 func (w *runWriter) add(row schema.RowID, e entry) error {
-	w.endBuckets(bucketOf(row, w.bits))
 	encode(&w.record, row, e)
+	w.note(row, e.last)
+	_, err := w.out.Write(w.record[:])
+	return err
+}
+
+// note takes the record into what is known of the buckets.
+func (w *runWriter) note(row schema.RowID, last uint64) {
+	w.endBuckets(bucketOf(row, w.bits))
 	w.sums[w.bucket] = crc32.Update(w.sums[w.bucket], castagnoli, w.record[:])
 	w.filter.add(row)
 	w.rows++
-	w.newest = max(w.newest, e.last)
-	_, err := w.out.Write(w.record[:])
-	return err
+	w.newest = max(w.newest, last)
 }
 
 func (w *runWriter) endBuckets(until int) {
@@ -151,12 +163,15 @@ func encode(b *[recordBytes]byte, row schema.RowID, e entry) {
 	if e.gone {
 		b[52] |= 2
 	}
+	if e.partial {
+		b[52] |= 4
+	}
 }
 
 func decode(b []byte) (schema.RowID, entry) {
 	number := func(i int) uint64 { return binary.LittleEndian.Uint64(b[16+8*i:]) }
 	return schema.RowID(b[:16]), entry{
 		last: number(0), lastStamp: number(1), other: number(2), otherStamp: number(3),
-		lastOrigin: binary.LittleEndian.Uint16(b[48:]), otherOrigin: binary.LittleEndian.Uint16(b[50:]), plain: b[52]&1 != 0, gone: b[52]&2 != 0,
+		lastOrigin: binary.LittleEndian.Uint16(b[48:]), otherOrigin: binary.LittleEndian.Uint16(b[50:]), plain: b[52]&1 != 0, gone: b[52]&2 != 0, partial: b[52]&4 != 0,
 	}
 }

@@ -60,7 +60,13 @@ func TestTruncatedFile(t *testing.T) {
 	for name, use := range map[string]func(x *Index) error{
 		"Row":     func(x *Index) error { _, _, err := x.Row(row(1)); return err },
 		"Against": func(x *Index) error { _, err := x.Against(orders, row(1), "north"); return err },
-		"Touch":   func(x *Index) error { return x.Touch(row(1), Touch{Seq: 9, Origin: "north"}, true) },
+		"Row, touched again": func(x *Index) error {
+			if err := x.Touch(row(1), Touch{Seq: 9, Origin: "north"}, true); err != nil {
+				return err
+			}
+			_, _, err := x.Row(row(1))
+			return err
+		},
 		"merge": func(x *Index) error {
 			for n := 100; x.files <= maxRuns+1; n++ {
 				if err := x.Touch(row(n), Touch{Seq: uint64(n), Origin: "north"}, true); err != nil {
@@ -69,10 +75,14 @@ func TestTruncatedFile(t *testing.T) {
 			}
 			return nil
 		},
-		"Take": func(x *Index) error {
+		"Against, taken again": func(x *Index) error {
 			_, err := x.Take("head", schema.Head, []schema.Transaction{{
-				Origin: "head", Pos: schema.Position{Seq: 9}, Changes: []schema.Change{{Table: someTables[0], Op: schema.Insert, After: image("1")}},
+				Origin: "north", Pos: schema.Position{Seq: 9}, Changes: []schema.Change{{Table: someTables[0], Op: schema.Insert, After: image("1")}},
 			}})
+			if err != nil {
+				return err
+			}
+			_, err = x.Against(orders, row(1), "north")
 			return err
 		},
 		"Take of a decision": func(x *Index) error {

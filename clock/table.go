@@ -10,9 +10,9 @@ import (
 type tableClock map[schema.Office]tableTouches
 
 type tableTouches struct {
-	plain Touch  // the last plain apply of the office
-	other Touch  // the last touch that was none
-	wrote uint64 // seq of the last transaction of the office; a decision may give the row to another
+	Plain Touch  // the last plain apply of the office
+	Other Touch  // the last touch that was none
+	Wrote uint64 // seq of the last transaction of the office; a decision may give the row to another
 }
 
 // TableAgainst is the last touch of any row of the table, or of the table itself, that was not a plain apply of origin; zero
@@ -22,9 +22,9 @@ func (x *Index) TableAgainst(table schema.TableName, origin schema.Office) Touch
 	defer x.mu.RUnlock()
 	var last Touch
 	for office, t := range x.tables[table] {
-		last = later(last, t.other)
+		last = later(last, t.Other)
 		if office != origin {
-			last = later(last, t.plain)
+			last = later(last, t.Plain)
 		}
 	}
 	return last
@@ -37,7 +37,7 @@ func (x *Index) Writers(table schema.TableName) []schema.Office {
 	defer x.mu.RUnlock()
 	var writers []schema.Office
 	for office, t := range x.tables[table] {
-		if max(t.plain.Seq, t.other.Seq, t.wrote) > x.released.Load() {
+		if max(t.Plain.Seq, t.Other.Seq, t.Wrote) > x.released.Load() {
 			writers = append(writers, office)
 		}
 	}
@@ -54,13 +54,13 @@ func (x *Index) touchTable(table schema.TableName, by schema.Office, t Touch, pl
 		x.tables[table] = clock
 	}
 	writer := clock[by]
-	writer.wrote = t.Seq
+	writer.Wrote = t.Seq
 	clock[by] = writer
 	touches := clock[t.Origin]
 	if plain {
-		touches.plain = t
+		touches.Plain = t
 	} else {
-		touches.other = t
+		touches.Other = t
 	}
 	clock[t.Origin] = touches
 }

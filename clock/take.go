@@ -95,11 +95,11 @@ func (x *Index) overtaken(tx *schema.Transaction) (map[*schema.Decision]Touch, e
 			continue
 		}
 		row, _, _ := c.Rows()
-		clock, _, err := x.Row(row)
+		clock, err := x.last(row)
 		if err != nil {
 			return nil, x.fail(err)
 		}
-		truncate, _, err := x.Row(c.Table.TableID())
+		truncate, err := x.last(c.Table.TableID())
 		if err != nil {
 			return nil, x.fail(err)
 		}

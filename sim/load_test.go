@@ -335,7 +335,7 @@ func insertInto(table schema.TableName, id int, who string) statement {
 }
 
 // allFaults are what may befall the company.
-var allFaults = []func(*world){cutLine, cutLine, purge, endSession, powerFailure, killProcess, loseJournal, crashSoon, databaseRestart, clockJump}
+var allFaults = []func(*world){cutLine, cutLine, purge, endSession, powerFailure, killProcess, loseJournal, crashSoon, databaseRestart, clockJump, restart}
 
 func (w *world) anybody() *office { return w.offices[w.r.IntN(len(w.offices))] }
 
@@ -386,6 +386,13 @@ func loseJournal(w *world) {
 	o.life.kill()
 	o.disk.Wipe()
 	o.db.Kill(o.life.target)
+	o.life.stop()
+}
+
+// restart is an orderly end.
+func restart(w *world) {
+	o := w.anybody()
+	w.did("%s restarts", o.name)
 	o.life.stop()
 }
 

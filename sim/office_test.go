@@ -191,9 +191,15 @@ func (l *life) open() error {
 	return nil
 }
 
+// close is an orderly end, and for a process that was killed no more than tidying up: it keeps nothing.
 func (l *life) close() {
 	l.applier.Close()
-	_ = l.clocks.Close()
+	select {
+	case <-l.gone:
+		_ = l.clocks.Close()
+	default:
+		_ = l.clocks.Keep()
+	}
 	_ = l.journal.Close() // of a crashed one it says so
 }
 

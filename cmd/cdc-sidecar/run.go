@@ -109,10 +109,14 @@ func (s *sidecar) open(ctx context.Context) error {
 	if err != nil || s.journal == nil {
 		return err
 	}
-	s.clocks, err = clock.Follow(filepath.Join(s.cfg.Data, clocksFolder), clock.Options{}, s.journal, s.cfg.Office, s.cfg.Role,
-		func(rows []schema.Change) { s.applier.Again(rows) })
+	build := thisBuild()
+	s.clocks, err = clock.Follow(filepath.Join(s.cfg.Data, clocksFolder), clock.Options{Program: build.Version + " " + build.Revision},
+		s.journal, s.cfg.Office, s.cfg.Role, func(rows []schema.Change) { s.applier.Again(rows) })
 	if err != nil {
 		return err
+	}
+	if err := s.clocks.Refused(); err != nil {
+		s.log.Info("the row clocks are built again from the journal", "cause", err)
 	}
 	s.applier = apply.New(s.db.target, s.applyOptions())
 	peers := peer.New(peer.Config{
@@ -125,8 +129,8 @@ func (s *sidecar) open(ctx context.Context) error {
 	return nil
 }
 
-// clocksFolder is where row clocks go that are too many for memory, under the journal's folder. Nothing there outlives the
-// process.
+// clocksFolder is where row clocks go that are too many for memory, under the journal's folder. An
+// orderly end leaves all of them there for the next process; what another end leaves is of no use.
 const clocksFolder = "clocks"
 
 // applyOptions: the head decides, by what its clocks say; a branch holds back what the head will decide.
@@ -156,8 +160,8 @@ func remembered[T any](ask func(schema.TableName) T) func(schema.TableName) T {
 
 func (s *sidecar) close() {
 	s.applier.Close()
-	if err := s.clocks.Close(); err != nil {
-		s.log.Warn("close the row clocks", "cause", err)
+	if err := s.clocks.Keep(); err != nil {
+		s.log.Warn("keep the row clocks", "cause", err)
 	}
 	if err := s.journal.Close(); err != nil {
 		s.log.Warn("close the journal", "cause", err)
@@ -213,10 +217,10 @@ func (s *sidecar) session(ctx context.Context, up func()) error {
 // largeJournal is a journal whose reading takes long enough to be spoken of: some seconds.
 const largeJournal = 256 << 20
 
-// catchUp reads the row clocks from the journal. Nothing is applied before; capture goes on meanwhile.
+// catchUp reads the row clocks from the journal, unless they were kept. Nothing is applied before; capture goes on meanwhile.
 func (s *sidecar) catchUp(ctx context.Context) error {
 	began := time.Now()
-	large := s.journal.State().Bytes > largeJournal
+	large := s.journal.State().Bytes > largeJournal && !s.clocks.InStep()
 	if large {
 		s.log.Info("the retained journal is read for its row clocks; nothing is applied until that is done", "bytes", s.journal.State().Bytes)
 	}
