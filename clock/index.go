@@ -159,11 +159,11 @@ func (x *Index) number(office schema.Office) (uint16, error) {
 // find looks for a row where it is newest, in memory, then from the newest run to the oldest, and tells the runs that are older
 // still; of a row that nothing retained touched it is the zero entry.
 func (x *Index) find(row schema.RowID) (e entry, older []*run, err error) {
-	if e = x.rows.find(row).entry; e.last != 0 {
-		return e, x.runs, nil
+	if s := x.rows.find(row); s.last != 0 {
+		return s.entry, x.runs, nil
 	}
 	for i, r := range x.runs {
-		if e, err = r.find(row); e.last != 0 || err != nil {
+		if e, err := r.find(row); e.last != 0 || err != nil {
 			return e, x.runs[i+1:], err
 		}
 	}
@@ -207,7 +207,7 @@ func (x *Index) clock(row schema.RowID, other func(Clock) bool) (Clock, error) {
 		return Clock{}, x.dead
 	}
 	e, older, err := x.find(row)
-	if err != nil {
+	if e.last == 0 || err != nil {
 		return Clock{}, err
 	}
 	c := x.clockOf(e)
