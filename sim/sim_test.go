@@ -47,6 +47,17 @@ func TestSeeds(t *testing.T) {
 	t.Logf("%d seeds from %d on", n, from)
 }
 
+// TestOrderlyRestarts is about what one life keeps for the next, between lives that end otherwise.
+func TestOrderlyRestarts(t *testing.T) {
+	search(t, 1, seeds/10, func(p *plan) {
+		contended(p)
+		p.faults, p.faultRate = []func(*world){restart, restart, restart, killProcess, endSession, cutLine}, 0.02
+	}, func(w *world, err error) bool {
+		t.Error(report(w, err))
+		return true
+	})
+}
+
 func report(w *world, err error) string {
 	var f *failure
 	key := ""
