@@ -176,34 +176,11 @@ func quote(engine schema.Engine, name string) string {
 // values are appended to args.
 func (p *plan) bind(op schema.Op, c *schema.Change, key schema.Row, args []schema.Value) (step, []schema.Value, error) {
 	var set schema.Row
+	moves := false
 	if op == schema.Insert || op == schema.Update {
 		set = c.After
+		moves = op == schema.Update && p.keyMoves(key, c.After)
 	}
-	return p.bindSet(op, c, set, key, args)
-}
-
-// mostForms bounds how many statements a table has for updates that set only what has changed: each application's handful,
-// and not one for every combination of a hundred columns.
-const mostForms = 32
-
-// bindChanged is bind for an update that sets only the columns that it changes, where its image before tells; room is scratch
-// space. What an update would only repeat costs the server as much as what it changes.
-func (p *plan) bindChanged(c *schema.Change, key schema.Row, room schema.Row, args []schema.Value) (step, schema.Row, []schema.Value, error) {
-	set := append(room[:0], c.After...)
-	if len(p.forms) < mostForms {
-		for i := range set {
-			if set[i] == c.Before[i] {
-				set[i] = schema.Value{}
-			}
-		}
-	}
-	st, args, err := p.bindSet(schema.Update, c, set, key, args)
-	return st, set, args, err
-}
-
-// bindSet is bind with the values to set.
-func (p *plan) bindSet(op schema.Op, c *schema.Change, set, key schema.Row, args []schema.Value) (step, []schema.Value, error) {
-	moves := op == schema.Update && p.keyMoves(key, set)
 	f, err := p.form(op, set, moves)
 	if err != nil {
 		return step{}, args, err

@@ -42,7 +42,6 @@ type writer struct {
 
 	steps []step // as they were sent
 	args  []schema.Value
-	set   schema.Row // scratch
 	hits  []int64
 }
 
@@ -262,7 +261,7 @@ func (w *writer) planChange(p *plan, c *schema.Change, tx *schema.Transaction) e
 	if c.Decided != nil && op == schema.Insert {
 		op = schema.Update // the row is there more often than not
 	}
-	st, args, err := w.bind(p, op, c, key)
+	st, args, err := p.bind(op, c, key, w.args)
 	if err != nil {
 		return err
 	}
@@ -274,16 +273,6 @@ func (w *writer) planChange(p *plan, c *schema.Change, tx *schema.Transaction) e
 	w.steps = append(w.steps, st)
 	w.tally.count(c.Op)
 	return nil
-}
-
-// bind makes the step of a change. At a branch an update sets only what it changes: the row is as the head has it, or the
-// head will say so again (see holds). At the head conflicts are decided for whole rows.
-func (w *writer) bind(p *plan, op schema.Op, c *schema.Change, key schema.Row) (st step, args []schema.Value, err error) {
-	if op != schema.Update || c.Before == nil || c.Decided != nil || w.stream.applier.options.Role == schema.Head {
-		return p.bind(op, c, key, w.args)
-	}
-	st, w.set, args, err = p.bindChanged(c, key, w.set, w.args)
-	return st, args, err
 }
 
 // follow finds out what else has to do with the rows of a change, and reports whether it is to be passed by: what the head
