@@ -3,6 +3,7 @@ package capture
 import (
 	"context"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -31,6 +32,7 @@ type gatherer struct {
 	soon     int // reads in a row that hardly waited
 	pause    time.Duration
 	timer    *time.Timer
+	raw      syscall.RawConn // nil: not a socket
 	// limit is how long a read may wait for anything; 0: whatever deadline is set. A deadline for each of a flood's packets,
 	// as a library would set it, costs as much as the packet.
 	limit time.Duration
@@ -39,7 +41,11 @@ type gatherer struct {
 func newGatherer(conn net.Conn) *gatherer {
 	timer := time.NewTimer(0)
 	timer.Stop()
-	return &gatherer{Conn: conn, buffer: make([]byte, gatherBytes), pause: gatherLeast, timer: timer}
+	g := &gatherer{Conn: conn, buffer: make([]byte, gatherBytes), pause: gatherLeast, timer: timer}
+	if socket, ok := conn.(syscall.Conn); ok {
+		g.raw, _ = socket.SyscallConn() // nil: as it was
+	}
+	return g
 }
 
 // dial is a dialer's DialContext.
@@ -55,6 +61,14 @@ func gathering(dial dial, use func(*gatherer)) dial {
 		g := newGatherer(conn)
 		use(g)
 		return g, nil
+	}
+}
+
+// wakeAt asks the kernel to tell of so many bytes only. Without it every packet wakes the thread that waits for all of the
+// program's connections, though nobody wants to read. A connection that cannot be asked is none the worse.
+func (g *gatherer) wakeAt(bytes int) {
+	if g.raw != nil {
+		_ = g.raw.Control(func(fd uintptr) { _ = setReceiveLowWater(fd, bytes) })
 	}
 }
 
@@ -76,8 +90,10 @@ func (g *gatherer) waiting() bool { return g.from == g.to }
 func (g *gatherer) fill() error {
 	flood := g.soon >= gatherAfter
 	if flood {
+		g.wakeAt(gatherBytes)
 		g.timer.Reset(g.pause)
 		<-g.timer.C
+		g.wakeAt(1)
 	}
 	began := time.Now()
 	if g.limit > 0 {

@@ -335,7 +335,7 @@ func insertInto(table schema.TableName, id int, who string) statement {
 }
 
 // allFaults are what may befall the company.
-var allFaults = []func(*world){cutLine, cutLine, purge, endSession, powerFailure, killProcess, loseJournal, crashSoon, databaseRestart, clockJump}
+var allFaults = []func(*world){cutLine, cutLine, purge, endSession, powerFailure, killProcess, loseJournal, crashSoon, databaseRestart, clockJump, restart}
 
 func (w *world) anybody() *office { return w.offices[w.r.IntN(len(w.offices))] }
 

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package capture
+
+func setReceiveLowWater(uintptr, int) error { return nil }
