@@ -34,6 +34,8 @@ type Clocks interface {
 
 // Hold is what a branch knows of its own changes that are under way.
 type Hold interface {
+	// Holding reports whether anything of this office is not acknowledged: if not, no row is held.
+	Holding() bool
 	// Held reports whether the row has a change of this office that the head has not acknowledged: what the head says of it
 	// is older than what it will say once it has met that change. For a change that removes the row, a truncate does not count:
 	// of a row that it does not find, the head will say nothing.

@@ -26,6 +26,7 @@ func (h holding) Touched(_ schema.TableName, row schema.RowID) (bool, error) { r
 func (h holding) Held(_ schema.TableName, row schema.RowID, _ bool) (bool, error) { return h[row], nil }
 
 func (h holding) HeldTable(schema.TableName) bool { return len(h) > 0 }
+func (h holding) Holding() bool                   { return len(h) > 0 }
 
 // eachParking runs a test at the head and at a branch of either engine.
 func eachParking(t *testing.T, test func(p *parking)) {

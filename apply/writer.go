@@ -106,6 +106,9 @@ func (w *writer) together(ctx context.Context) (surprise bool, err error) {
 // apart writes one step after the other.
 func (w *writer) apart(ctx context.Context) (err error) {
 	w.standing = map[schema.RowID]*standingRow{} // of this call: between two calls applications may write
+	if err := w.identify(); err != nil {
+		return err
+	}
 	if slices.ContainsFunc(w.steps, func(st step) bool { return st.contested }) {
 		err = w.arbitrate(ctx)
 	} else {
@@ -119,6 +122,23 @@ func (w *writer) apart(ctx context.Context) (err error) {
 		err = w.retryWaiting(ctx)
 	}
 	return err
+}
+
+// identify names, at a branch, the rows of those steps that nothing is under way with: what was hoped for did not need it.
+func (w *writer) identify() error {
+	if w.stream.applier.options.Hold == nil {
+		return nil
+	}
+	for i := range w.steps {
+		st := &w.steps[i]
+		if st.change == nil || !st.plan.sameKey || len(st.touched()) > 0 {
+			continue
+		}
+		if err := st.plan.identify(st.change, st); err != nil {
+			return locate(err, st.change, st.at)
+		}
+	}
+	return nil
 }
 
 // forget lets go of the values, which may be large.
@@ -280,7 +300,8 @@ func (w *writer) planChange(p *plan, c *schema.Change, tx *schema.Transaction) e
 func (w *writer) follow(p *plan, c *schema.Change, st *step) (held bool, err error) {
 	o := &w.stream.applier.options
 	st.contested = w.stream.applier.contests(p.source.TableName, st.tx.Origin)
-	if !st.contested && o.Hold == nil && len(w.disputed) == 0 && len(w.waiting) == 0 {
+	holding := o.Hold != nil && o.Hold.Holding()
+	if !st.contested && !holding && len(w.disputed) == 0 && len(w.waiting) == 0 {
 		return false, nil
 	}
 	if !st.contested && !p.sameKey { // rows are told apart by the key of the head's table, which this one is not keyed by
@@ -296,7 +317,7 @@ func (w *writer) follow(p *plan, c *schema.Change, st *step) (held bool, err err
 		}
 	}
 	st.alone = st.contested && c.Op == schema.Truncate || w.disputes(st)
-	if o.Hold == nil {
+	if !holding {
 		return false, nil
 	}
 	return w.holds(c, st)

@@ -70,6 +70,10 @@ func (c PostgresConfig) connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
+// decodingMemory is what the server may use for transactions that it decodes for us, where 64 MB are its default: enough for
+// one of half a million ordinary rows.
+const decodingMemory = "256MB"
+
 // connectReplication opens a connection that speaks the replication protocol.
 // It returns what reads for it, too.
 func (c PostgresConfig) connectReplication(ctx context.Context) (*pgconn.PgConn, *gatherer, error) {
@@ -83,6 +87,8 @@ func (c PostgresConfig) connectReplication(ctx context.Context) (*pgconn.PgConn,
 	config.RuntimeParams["replication"] = "database"
 	// Whatever the server's own setting is: we report every statusEvery, and may be away for stallLimit.
 	config.RuntimeParams["wal_sender_timeout"] = "60s"
+	// What a larger transaction changes goes to the server's disk and back before any of it is sent.
+	config.RuntimeParams["logical_decoding_work_mem"] = decodingMemory
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, nil, c.refused("connect to the database for replication", err)

@@ -363,6 +363,13 @@ func (f *Follower) Acknowledge(seq uint64) {
 	f.note(func() { f.acked = max(f.acked, seq) })
 }
 
+// Holding reports whether this office has any change that the head has not acknowledged.
+func (f *Follower) Holding() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last > f.acked // a branch journals nothing but its own
+}
+
 // Held reports whether the row, or its whole table by a truncate, has a change of this office that the head has not
 // acknowledged. For a change that removes the row, the truncate does not count.
 func (f *Follower) Held(table schema.TableName, row schema.RowID, removes bool) (bool, error) {

@@ -62,12 +62,10 @@ func runSidecar(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return nil
 	}
 	defer s.close()
-	if err := s.introduce(ctx); err != nil {
-		return err
-	}
 	log.Info("the sidecar runs", "office", cfg.Office, "role", cfg.Role, "database", cfg.Database.String(),
 		"broker", brokerConfig(cfg).String(), "journal", s.journal.Epoch(), "version", version)
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.introduce(ctx) })
 	g.Go(func() error { return s.keeper.keep(ctx, admin.CaptureCorridor, s.session) })
 	g.Go(func() error { return s.keeper.keep(ctx, admin.ShipCorridor, s.ship) })
 	return g.Wait()
@@ -270,17 +268,7 @@ func (s *sidecar) ship(ctx context.Context, up func()) error {
 
 // receive takes what the broker has for us to the database.
 func (s *sidecar) receive(ctx context.Context, up func()) error {
-	if err := s.clocks.Ready(ctx); err != nil {
-		return err
-	}
-	if err := s.peers.Start(ctx); err != nil {
-		return err
-	}
-	cfg := brokerConfig(s.cfg)
-	if err := broker.Declare(ctx, cfg); err != nil {
-		return err
-	}
-	consumer, err := broker.OpenConsumer(ctx, cfg)
+	consumer, err := s.consumer(ctx)
 	if err != nil {
 		return err
 	}
@@ -289,4 +277,29 @@ func (s *sidecar) receive(ctx context.Context, up func()) error {
 	return consumer.Run(ctx, func(ctx context.Context, batch []*broker.Delivery) error {
 		return s.peers.Receive(ctx, inbound(batch))
 	})
+}
+
+// consumer opens the office's queue, while the peers learn from the database how far they are.
+func (s *sidecar) consumer(ctx context.Context) (*broker.Consumer, error) {
+	var consumer *broker.Consumer
+	g, starting := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := s.clocks.Ready(starting); err != nil {
+			return err
+		}
+		return s.peers.Start(starting)
+	})
+	g.Go(func() error {
+		cfg := brokerConfig(s.cfg)
+		err := broker.Declare(starting, cfg)
+		if err == nil {
+			consumer, err = broker.OpenConsumer(starting, cfg)
+		}
+		return err
+	})
+	err := g.Wait()
+	if err != nil && consumer != nil {
+		_ = consumer.Close()
+	}
+	return consumer, err
 }
