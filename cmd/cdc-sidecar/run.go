@@ -62,10 +62,12 @@ func runSidecar(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return nil
 	}
 	defer s.close()
+	if err := s.introduce(ctx); err != nil { // before anything else declares: two who make a quorum queue at once disturb each other
+		return err
+	}
 	log.Info("the sidecar runs", "office", cfg.Office, "role", cfg.Role, "database", cfg.Database.String(),
 		"broker", brokerConfig(cfg).String(), "journal", s.journal.Epoch(), "version", version)
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.introduce(ctx) })
 	g.Go(func() error { return s.keeper.keep(ctx, admin.CaptureCorridor, s.session) })
 	g.Go(func() error { return s.keeper.keep(ctx, admin.ShipCorridor, s.ship) })
 	return g.Wait()
