@@ -115,18 +115,21 @@ func (b *bench) logf(format string, args ...any) {
 
 // fleet makes a head and one branch with databases of their own; no sidecar runs yet. The caller closes it with leave.
 func (b *bench) fleet(ctx context.Context, head, branch servers.Database, create func(context.Context, *fleet.Office) error) (*fleet.Fleet, error) {
-	return b.found(ctx, fleet.Options{Direct: true}, head, branch, "", create)
+	return b.found(ctx, fleet.Options{Direct: true}, head, branch, further{}, create)
 }
 
-// found is fleet with options of the fleet's; extra is the head's further configuration.
-func (b *bench) found(ctx context.Context, o fleet.Options, head, branch servers.Database, extra string, create func(context.Context, *fleet.Office) error) (*fleet.Fleet, error) {
+// further is the offices' configuration beside what every office has.
+type further struct{ head, branch string }
+
+// found is fleet with options of the fleet's and further configuration.
+func (b *bench) found(ctx context.Context, o fleet.Options, head, branch servers.Database, extra further, create func(context.Context, *fleet.Office) error) (*fleet.Fleet, error) {
 	b.fleets++
 	name := fmt.Sprintf("bench%d", b.fleets)
 	return fleet.New(ctx, fleet.Options{
 		Broker: b.servers.RabbitMQ[0], Binary: b.binary, Dir: filepath.Join(b.temp, name), Name: name, Direct: o.Direct,
 		Offices: []fleet.Spec{
-			{Name: "head", Role: schema.Head, Database: head, Extra: extra},
-			{Name: "branch", Role: schema.Branch, Database: branch},
+			{Name: "head", Role: schema.Head, Database: head, Extra: extra.head},
+			{Name: "branch", Role: schema.Branch, Database: branch, Extra: extra.branch},
 		},
 		Schema: create,
 	})

@@ -26,6 +26,7 @@ var catchupSection = section{
 		"Native is Postgres' publication and subscription, or MariaDB's replication by GTID with four optimistic threads, and beside it, in the first round of a full run, with one. Between two engines there is none. " +
 		"They have their defaults: a subscription's worker does not wait for the disk at each commit, and a replica writes no binlog of its own, " +
 		"which our target, an office like every other, does. " +
+		"In pg-pg-oneway the branch only receives (flow: receive), as a native subscriber does; elsewhere both offices may write, the default. " +
 		"In pg-pg-back the branch is the source and the head, which decides conflicts, the target.",
 	needs: func(o options) servers.Spec {
 		var spec servers.Spec
@@ -86,7 +87,11 @@ func (r *rivalry) round(ctx context.Context, round int) (err error) {
 	if r.pair.back {
 		head, branch = target, source
 	}
-	f, err := r.fleet(ctx, head, branch, func(ctx context.Context, o *fleet.Office) error {
+	var extra further
+	if r.pair.oneWay {
+		extra.branch = "tables:\n  - {name: '*', flow: receive}\n"
+	}
+	f, err := r.found(ctx, fleet.Options{Direct: true}, head, branch, extra, func(ctx context.Context, o *fleet.Office) error {
 		db, err := o.DB()
 		if err != nil {
 			return err

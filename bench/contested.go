@@ -21,7 +21,7 @@ var contestedSection = section{
 
 func contested(ctx context.Context, b *bench) (err error) {
 	f, err := b.found(ctx, fleet.Options{}, b.servers.Postgres[0], b.servers.Postgres[1],
-		"tables:\n  - {name: public.oneway, flow: receive}\n  - {name: public.contested, flow: both}\n",
+		further{head: "tables:\n  - {name: public.oneway, flow: receive}\n  - {name: public.contested, flow: both}\n"},
 		func(ctx context.Context, o *fleet.Office) error {
 			columns := "(id bigint PRIMARY KEY, office int NOT NULL, customer text NOT NULL, amount numeric(12,2) NOT NULL, note text NOT NULL)"
 			return o.Exec(ctx, "CREATE TABLE oneway "+columns, "CREATE TABLE contested "+columns)

@@ -15,6 +15,7 @@ type pair struct {
 	name           string
 	source, target kind
 	back           bool // the branch is the source and the head, which decides conflicts, the target
+	oneWay         bool // the branch only receives, as native replication does; else both may write (the default)
 	rounds         int  // of a full run: more where something is promised
 }
 
@@ -23,6 +24,7 @@ var pairs = []pair{
 	{name: "maria-maria", source: maria, target: maria, rounds: 3},
 	{name: "pg-maria", source: postgres, target: maria, rounds: 2},
 	{name: "maria-pg", source: maria, target: postgres, rounds: 2},
+	{name: "pg-pg-oneway", source: postgres, target: postgres, oneWay: true, rounds: 2},
 	{name: "pg-pg-back", source: postgres, target: postgres, back: true, rounds: 2},
 }
 
