@@ -36,6 +36,7 @@ type gatherer struct {
 	// limit is how long a read may wait for anything; 0: whatever deadline is set. A deadline for each of a flood's packets,
 	// as a library would set it, costs as much as the packet.
 	limit time.Duration
+	hurry *Hurry
 }
 
 func newGatherer(conn net.Conn) *gatherer {
@@ -87,13 +88,27 @@ func (g *gatherer) Read(p []byte) (int, error) {
 // waiting reports that the next Read will have to ask the network.
 func (g *gatherer) waiting() bool { return g.from == g.to }
 
+// gather lets rows come for a while: a short one when somebody waits for what is among them, or begins to.
+func (g *gatherer) gather() {
+	g.wakeAt(gatherBytes)
+	defer g.wakeAt(1)
+	defer g.timer.Stop()
+	if !g.hurry.someoneWaits() {
+		g.timer.Reset(g.pause)
+		select {
+		case <-g.timer.C:
+			return
+		case <-g.hurry.calls():
+		}
+	}
+	g.timer.Reset(gatherLeast)
+	<-g.timer.C
+}
+
 func (g *gatherer) fill() error {
 	flood := g.soon >= gatherAfter
 	if flood {
-		g.wakeAt(gatherBytes)
-		g.timer.Reset(g.pause)
-		<-g.timer.C
-		g.wakeAt(1)
+		g.gather()
 	}
 	began := time.Now()
 	if g.limit > 0 {

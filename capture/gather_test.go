@@ -2,10 +2,12 @@ package capture
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -106,4 +108,50 @@ func TestGathererPassesErrorsOn(t *testing.T) {
 	if _, err := g.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Fatalf("got %v", err)
 	}
+}
+
+// Who waits for a mark in a flood is not kept waiting for as long as the flood may gather.
+func TestGathererHurriesForWhoeverWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &packets{waiting: make(chan []byte, 1<<16)}
+		g, hurry := newGatherer(p), NewHurry()
+		g.hurry = hurry
+		ctx, end := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer end()
+		running.Go(func() {
+			defer close(p.waiting)
+			for ctx.Err() == nil {
+				p.waiting <- []byte{1}
+				time.Sleep(10 * time.Microsecond)
+			}
+		})
+		read := func() time.Duration { // until the next read of the connection has brought something
+			began, reads := time.Now(), p.reads
+			for p.reads == reads {
+				if _, err := g.Read(make([]byte, gatherBytes)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return time.Since(began)
+		}
+		for range 2 * gatherAfter {
+			read()
+		}
+		if took := read(); took <= gatherLeast {
+			t.Fatalf("no flood: a read took %s", took)
+		}
+		time.AfterFunc(gatherLeast, hurry.Begin)
+		if took := read(); took > 2*gatherLeast {
+			t.Fatalf("a read took %s though somebody began to wait after %s", took, gatherLeast)
+		}
+		if took := read(); took > gatherLeast {
+			t.Fatalf("a read took %s though somebody waits", took)
+		}
+		hurry.End()
+		if took := read(); took <= gatherLeast {
+			t.Fatalf("a read took %s though nobody waits any more", took)
+		}
+	})
 }

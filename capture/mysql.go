@@ -137,7 +137,7 @@ func (m *MySQL) syncerConfig(ctx context.Context, s *mysqlSetup) (replication.Bi
 		flavor = mysql.MariaDBFlavor
 	}
 	return replication.BinlogSyncerConfig{
-		Dialer:   gathering((&net.Dialer{}).DialContext, func(g *gatherer) { g.limit = silenceLimit }),
+		Dialer:   gathering((&net.Dialer{}).DialContext, func(g *gatherer) { g.limit, g.hurry = silenceLimit, m.config.Hurry }),
 		ServerID: id, Flavor: flavor, Localhost: "cdc-sidecar-" + string(m.config.Office),
 		Host: m.config.DSN.Host, Port: uint16(port), User: m.config.DSN.User, Password: m.config.DSN.Password, TLSConfig: encryption,
 		HeartbeatPeriod: heartbeatEvery, EventCacheCount: eventQueue,

@@ -28,6 +28,7 @@ type PostgresConfig struct {
 	// Forward says of which other tables a head sends on what it has applied of the branches, though not what its own
 	// applications write (flow receive); nil: none.
 	Forward func(schema.TableName) bool
+	Hurry   *Hurry       // of those who wait for marks; nil: nobody does
 	Log     *slog.Logger // nil: none
 }
 
@@ -82,7 +83,7 @@ func (c PostgresConfig) connectReplication(ctx context.Context) (*pgconn.PgConn,
 		return nil, nil, badURL(err)
 	}
 	var reader *gatherer
-	config.DialFunc = gathering(config.DialFunc, func(g *gatherer) { reader = g })
+	config.DialFunc = gathering(config.DialFunc, func(g *gatherer) { reader, g.hurry = g, c.Hurry })
 	c.session(config)
 	config.RuntimeParams["replication"] = "database"
 	// Whatever the server's own setting is: we report every statusEvery, and may be away for stallLimit.

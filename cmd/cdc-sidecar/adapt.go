@@ -6,6 +6,7 @@ import (
 
 	"cdc-sidecar/apply"
 	"cdc-sidecar/broker"
+	"cdc-sidecar/capture"
 	"cdc-sidecar/clock"
 	"cdc-sidecar/journal"
 	"cdc-sidecar/peer"
@@ -106,4 +107,16 @@ func inbound(batch []*broker.Delivery) []peer.Delivery {
 		out[i] = delivery{d}
 	}
 	return out
+}
+
+// hurried are row clocks whose marks the log's reader hurries to.
+type hurried struct {
+	*clock.Follower
+	hurry *capture.Hurry
+}
+
+func (h hurried) Passed(ctx context.Context, mark uint64) error {
+	h.hurry.Begin()
+	defer h.hurry.End()
+	return h.Follower.Passed(ctx, mark)
 }

@@ -21,6 +21,7 @@ type office struct {
 	dsn    schema.DSN
 	engine schema.Engine
 	target apply.Target
+	hurry  *capture.Hurry // of those who wait for marks in this database's log
 
 	hold    func(context.Context) (release func(), lost <-chan struct{}, err error)
 	prepare func(ctx context.Context, epoch uint64, at string) (start string, err error)
@@ -28,9 +29,10 @@ type office struct {
 }
 
 func newOffice(c Config, log *slog.Logger) office {
-	o := office{name: c.Office, dsn: c.Database}
+	o := office{name: c.Office, dsn: c.Database, hurry: capture.NewHurry()}
 	if c.Database.Scheme == "mysql" {
 		cfg := mysqlConfig(c, log)
+		cfg.Hurry = o.hurry
 		o.engine, o.target = schema.MySQL, apply.MySQL(c.Database)
 		o.hold, o.prepare = cfg.Hold, cfg.Prepare
 		o.open = func(ctx context.Context, start string) (capture.Source, error) {
@@ -39,6 +41,7 @@ func newOffice(c Config, log *slog.Logger) office {
 		return o
 	}
 	cfg := postgresConfig(c, log)
+	cfg.Hurry = o.hurry
 	o.engine, o.target = schema.Postgres, apply.Postgres(c.Database)
 	o.hold, o.prepare = cfg.Hold, cfg.Prepare
 	o.open = func(ctx context.Context, start string) (capture.Source, error) {

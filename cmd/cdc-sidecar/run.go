@@ -140,7 +140,7 @@ func (s *sidecar) applyOptions() apply.Options {
 		o.Hold = s.clocks
 		return o
 	}
-	o.Clocks, o.Drift = s.clocks, s.cfg.ClockDrift
+	o.Clocks, o.Drift = hurried{s.clocks, s.db.hurry}, s.cfg.ClockDrift
 	o.Written, o.Policy = remembered(s.cfg.Sends), remembered(s.cfg.Policy)
 	return o
 }
