@@ -15,11 +15,11 @@ import (
 const (
 	// maxGroupChanges and maxGroupBytes bound what one commit takes together: enough that a commit's cost is spread over
 	// thousands of rows, little enough that row locks are held for a moment only and memory stays small.
-	maxGroupChanges = 2000
-	maxGroupBytes   = 1 << 20
+	maxGroupChanges = 5000
+	maxGroupBytes   = 2 << 20
 	// maxGroupMarks bounds the transactions of a group at the head, where each moves the progress row: within one database
 	// transaction Postgres finds a row by way of all the versions that it had in it.
-	maxGroupMarks = 256
+	maxGroupMarks = 512
 )
 
 // stream is one sender's stream as it is applied here.
