@@ -436,14 +436,14 @@ func TestGroupSize(t *testing.T) {
 		id := 0
 		for seq := uint64(1); seq <= 5; seq++ {
 			var changes []schema.Change
-			for range 900 {
+			for range 2250 {
 				id++
 				changes = append(changes, insert(item, fmt.Sprint(id), "n", "0"))
 			}
 			txs = append(txs, tx(seq, changes...))
 		}
 		w.apply(txs...)
-		w.want("SELECT count(*), max(id) FROM item", "4500 4500")
+		w.want("SELECT count(*), max(id) FROM item", "11250 11250")
 		if got := w.applier.Stats()[head].Commits; got != 3 {
 			w.Errorf("%d commits", got)
 		}
