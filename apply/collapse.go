@@ -134,12 +134,16 @@ func (w *writer) fold(i int) bool {
 	return true
 }
 
-// rowOf is the row of a step that touches one.
-func (w *writer) rowOf(st *step) (schema.RowID, error) {
+// rowOf is the row of a step that touches one. It is asked for by join and by fold, and kept apart from rows, which say that
+// something else has to do with the row.
+func (w *writer) rowOf(st *step) (row schema.RowID, err error) {
 	if st.rows[0] != (schema.RowID{}) {
 		return st.rows[0], nil
 	}
-	return st.plan.rowID(st.change.KeyRow())
+	if st.row == (schema.RowID{}) {
+		st.row, err = st.plan.rowID(st.change.KeyRow())
+	}
+	return st.row, err
 }
 
 // merge lets an update follow what is written of the row: its values are the later ones.

@@ -200,7 +200,7 @@ func (s *mysqlSession) parked(ctx context.Context, office schema.Office) ([]park
 }
 
 // run sends the steps as queries of many statements each; consecutive inserts of the same form become one statement with
-// many rows, updates and deletes that join one another another (see mysqlSet). Values stand in the text: preparing would
+// many rows, updates and deletes that join one another become a set (see mysqlSet). Values stand in the text: preparing would
 // cost a round trip for each row.
 func (s *mysqlSession) run(ctx context.Context, steps []step, hits []int64) ([]int64, int, error) {
 	s.query, s.tuples, s.joined = s.query[:0], s.tuples[:0], s.joined[:0]

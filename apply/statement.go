@@ -51,6 +51,7 @@ type step struct {
 
 	// Where rows are compared with clocks, or with what this office has under way:
 	rows      [2]schema.RowID // that the change touches; the second when it moves the row to another key (two)
+	row       schema.RowID    // see writer.rowOf
 	keys      [2]schema.Row   // images, as the change has them, that hold their keys
 	two       bool
 	contested bool // other offices write the table, too

@@ -23,19 +23,8 @@ var applicationSection = section{
 		"Flat out, and at a rate of half of that, where the time of a transaction (from when it was due) is what an application notices. For comparison the same with a reader of the " +
 		"database's own replication: `pg_recvlogical` to /dev/null, and a MariaDB replica that only receives. On MariaDB the same statements are made by this program. In turns, each " +
 		"begun when the reader has caught up; “behind” is how long the sidecar took after a turn to ship the rest.",
-	needs: applicationNeeds,
+	needs: func(o options) servers.Spec { return servedBy(o, 1, 2) },
 	run:   application,
-}
-
-func applicationNeeds(o options) servers.Spec {
-	spec := servers.Spec{RabbitMQ: 1}
-	if slices.Contains(o.pairs, "pg-pg") {
-		spec.Postgres = 1
-	}
-	if slices.Contains(o.pairs, "maria-maria") {
-		spec.MariaDB = 2
-	}
-	return spec
 }
 
 func application(ctx context.Context, b *bench) error {

@@ -16,23 +16,12 @@ var memorySection = section{
 	title: "Memory",
 	about: "Resident memory of both sidecars, from /proc: at rest, after five seconds without a change; and the peak of a life that had a backlog to catch up with, made while it did not " +
 		"run: one and four times as many rows in transactions of 100, and one transaction of two sizes. Each backlog begins with new processes. MB are millions of bytes.",
-	needs: memoryNeeds,
+	needs: func(o options) servers.Spec { return servedBy(o, 2, 2) },
 	run:   memory,
 }
 
 // memoryPairs are those whose memory is measured: what one engine's code takes is much like that of the other.
 var memoryPairs = []string{"pg-pg", "maria-maria"}
-
-func memoryNeeds(o options) servers.Spec {
-	spec := servers.Spec{RabbitMQ: 1}
-	if slices.Contains(o.pairs, "pg-pg") {
-		spec.Postgres = 2
-	}
-	if slices.Contains(o.pairs, "maria-maria") {
-		spec.MariaDB = 2
-	}
-	return spec
-}
 
 func memory(ctx context.Context, b *bench) error {
 	for _, pair := range memoryPairs {

@@ -4,11 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"cdc-sidecar/fleet"
+	"cdc-sidecar/servers"
 )
 
 // The smaller sections use the workload of the catch-up, phase by phase, in sizes of their own.
+
+// servedBy is a broker, and so many servers of each engine of which the pair with itself is chosen.
+func servedBy(o options, ofPostgres, ofMaria int) servers.Spec {
+	spec := servers.Spec{RabbitMQ: 1}
+	if slices.Contains(o.pairs, "pg-pg") {
+		spec.Postgres = ofPostgres
+	}
+	if slices.Contains(o.pairs, "maria-maria") {
+		spec.MariaDB = ofMaria
+	}
+	return spec
+}
 
 // at is an office's database with its workload.
 func at(o *fleet.Office) (database, error) {

@@ -117,9 +117,7 @@ func enqueue(ctx context.Context, batches chan<- []schema.Transaction, txs []sch
 }
 
 func newDelivery(src Source, sink schema.Sink, stats *Stats) *delivery {
-	timer := time.NewTimer(0)
-	timer.Stop()
-	return &delivery{src: src, sink: sink, stats: stats, since: time.Now(), timer: timer}
+	return &delivery{src: src, sink: sink, stats: stats, since: time.Now(), timer: stoppedTimer()}
 }
 
 // delivery is the sink's side of Run.

@@ -40,13 +40,18 @@ type gatherer struct {
 }
 
 func newGatherer(conn net.Conn) *gatherer {
-	timer := time.NewTimer(0)
-	timer.Stop()
-	g := &gatherer{Conn: conn, buffer: make([]byte, gatherBytes), pause: gatherLeast, timer: timer}
+	g := &gatherer{Conn: conn, buffer: make([]byte, gatherBytes), pause: gatherLeast, timer: stoppedTimer()}
 	if socket, ok := conn.(syscall.Conn); ok {
 		g.raw, _ = socket.SyscallConn() // nil: as it was
 	}
 	return g
+}
+
+// stoppedTimer is for whoever resets it before each use.
+func stoppedTimer() *time.Timer {
+	timer := time.NewTimer(0)
+	timer.Stop()
+	return timer
 }
 
 // dial is a dialer's DialContext.

@@ -258,12 +258,8 @@ func (r *replay) each(messages [][]byte, take func([]schema.Transaction) error) 
 		if r.body = append(r.body, m.Body...); m.Continued {
 			continue
 		}
-		body, err := schema.Unpack(r.body, m.Codec)
+		batch, _, err := schema.UnpackBatch(r.body, m.Codec, m.Epoch) // its values do not point into the body
 		r.body = r.body[:0]
-		if err != nil {
-			return fmt.Errorf("row clocks: message %d: %w", m.Seq, err)
-		}
-		batch, err := schema.DecodeBatch(body, m.Epoch)
 		if err != nil {
 			return fmt.Errorf("row clocks: message %d: %w", m.Seq, err)
 		}

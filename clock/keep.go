@@ -127,8 +127,9 @@ func readKept(dir string) (kept, error) {
 }
 
 // takeOver is the index that a former life kept. It reads all of it, and trusts nothing that reads otherwise than it was
-// written. What is released it is to be told. From then on the folder has no manifest, whatever becomes of this life: the next may not take over what this one
-// has changed. An error says why there is no such index; errNone: there was no orderly end.
+// written. What is released it is to be told. From then on the folder has no manifest, whatever becomes of this life: the
+// next may not take over what this one has changed. An error says why there is no such index; errNone: there was no orderly
+// end.
 func takeOver(dir string, o Options, f fit) (*Index, error) {
 	k, err := readKept(dir)
 	if err != nil {
@@ -138,10 +139,10 @@ func takeOver(dir string, o Options, f fit) (*Index, error) {
 		return nil, errOthers
 	}
 	x := empty(dir, o)
-	if err := x.load(&k); err != nil {
-		return nil, errors.Join(err, closeRuns(x.runs))
+	if err = x.load(&k); err == nil {
+		err = consume(dir, &k)
 	}
-	if err := consume(dir, &k); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, closeRuns(x.runs))
 	}
 	return x, nil

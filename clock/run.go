@@ -46,8 +46,8 @@ type run struct {
 
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// find looks for a row; the zero entry: it is not there. A bucket that cannot be read, or reads otherwise than it was written, is an error and never "not
-// there": a clock forgotten is a conflict lost.
+// find looks for a row; the zero entry: it is not there. A bucket that cannot be read, or reads otherwise than it was
+// written, is an error and never "not there": a clock forgotten is a conflict lost.
 func (r *run) find(row schema.RowID) (entry, error) {
 	if !r.filter.has(row) {
 		return entry{}, nil

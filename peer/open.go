@@ -60,13 +60,9 @@ func (p *Peers) open(d Delivery) *opened {
 	if m.Kind == schema.MessageControl || m.Part > 0 || m.More || m.Continued { // pieces are spooled as they are
 		return o
 	}
-	body, err := schema.Unpack(m.Body, m.Codec)
-	if err == nil {
-		var batch schema.Batch
-		batch, err = schema.DecodeBatch(body, m.Epoch)
-		o.txs, o.bytes = batch.Transactions, len(body)
-	}
-	o.damage = err
+	var batch schema.Batch
+	batch, o.bytes, o.damage = schema.UnpackBatch(m.Body, m.Codec, m.Epoch)
+	o.txs = batch.Transactions
 	return o
 }
 

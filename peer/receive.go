@@ -271,11 +271,7 @@ func (p *Peers) spooling() (all []*member) {
 func (p *Peers) unspool(ctx context.Context, from *member, epoch uint64) ([]schema.Transaction, error) {
 	var whole []schema.Transaction
 	err := from.spool.each(func(codec schema.Codec, packed []byte) error {
-		body, err := schema.Unpack(packed, codec)
-		if err != nil {
-			return err
-		}
-		batch, err := schema.DecodeBatch(body, epoch)
+		batch, _, err := schema.UnpackBatch(packed, codec, epoch)
 		if err != nil {
 			return err
 		}

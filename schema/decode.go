@@ -133,6 +133,16 @@ func decodeAcknowledgement(b []byte) (Acknowledgement, error) {
 	return a, err
 }
 
+// UnpackBatch reads a body as a message has it, and says how large it is unpacked, in bytes. See DecodeBatch.
+func UnpackBatch(body []byte, codec Codec, epoch uint64) (Batch, int, error) {
+	unpacked, err := Unpack(body, codec)
+	if err != nil {
+		return Batch{}, 0, err
+	}
+	batch, err := DecodeBatch(unpacked, epoch)
+	return batch, len(unpacked), err
+}
+
 // DecodeBatch reads an unpacked body. epoch is the message's: it completes the transactions' positions. Values share one
 // copy of the body, so b may be used again.
 func DecodeBatch(b []byte, epoch uint64) (Batch, error) {

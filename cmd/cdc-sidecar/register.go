@@ -60,7 +60,6 @@ func (r register) Members(ctx context.Context) ([]peer.Member, error) {
 // Save writes members, all over one connection: the head writes down what fifty report every few seconds.
 func (r register) Save(ctx context.Context, members ...peer.Member) error {
 	return r.with(func(db *sql.DB) error {
-		db.SetMaxOpenConns(1)
 		for i := range members {
 			if err := r.save(ctx, db, &members[i]); err != nil {
 				return fmt.Errorf("record member %s: %w", members[i].Office, err)
