@@ -44,6 +44,9 @@ type Change struct {
 	After Row
 	// Decided is not nil on a resolution: the row as every office shall have it, the origin of the transaction included.
 	Decided *Decision
+	// Blind says that the office may have changed the row without having what the head has of it: its table was being joined.
+	// Whatever the transaction says it had seen, it had not seen this row.
+	Blind bool
 }
 
 // Decision is what a resolution tells of the image that it carries: whose it is, so that later changes are compared with it.
@@ -146,6 +149,8 @@ type Transaction struct {
 	// Barrier is not zero on a silent transaction that only says: the log has been read to the mark of this number.
 	// It does not travel.
 	Barrier uint64
+	// XID is Postgres' number of the transaction in its own log; 0 elsewhere. It does not travel.
+	XID uint32
 }
 
 // Silent reports that the transaction only moves the position.

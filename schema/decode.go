@@ -108,7 +108,8 @@ func (m *Message) check() error {
 	if m.Kind < MessageTransaction || m.Kind > MessageControl {
 		return fmt.Errorf("%w: %s sends message kind %d, which this program does not know: upgrade it", ErrUnknown, m.Sender, m.Kind)
 	}
-	if m.Kind != MessageControl && (m.Prev >= m.Seq || m.Epoch == 0) {
+	numbered := m.Kind != MessageControl && m.Kind != MessageChunk
+	if numbered && (m.Prev >= m.Seq || m.Epoch == 0) {
 		return fmt.Errorf("%w: %s sends a chain %d → %d", ErrNotOurs, m.Sender, m.Prev, m.Seq)
 	}
 	if m.Kind != MessageControl && len(m.Body) == 0 { // its end was cut off: the body comes last
@@ -403,6 +404,8 @@ func (d *batchDecoder) change(s span) (Change, error) {
 			after, hasAfter = body, true
 		case 5:
 			decided, hasDecided = body, true
+		case 6:
+			c.Blind = v != 0
 		}
 		return nil
 	})
@@ -519,6 +522,15 @@ func DecodeControl(b []byte) (Control, error) {
 		case 5:
 			c.Resend = &Resend{}
 			return c.Resend.decode(body)
+		case 6:
+			c.Fetch = &Fetch{}
+			return c.Fetch.decode(body)
+		case 7:
+			c.Compare = &Compare{}
+			return c.Compare.decode(body)
+		case 8:
+			c.Report = &Report{}
+			return c.Report.decode(body)
 		}
 		return nil
 	})
@@ -575,6 +587,8 @@ func (w *Welcome) decode(b []byte) error {
 			w.Expired = v != 0
 		case 7:
 			w.Program = string(body)
+		case 8:
+			w.Restored = v != 0
 		}
 		return nil
 	})

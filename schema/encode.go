@@ -172,6 +172,9 @@ func sizeChange(c *Change, table uint32) int {
 	if c.Decided != nil {
 		n += sizeField(len(appendDecision(nil, c.Decided)))
 	}
+	if c.Blind {
+		n += sizeUint(1)
+	}
 	return n
 }
 
@@ -189,7 +192,7 @@ func appendChange(b []byte, c *Change, table uint32) []byte {
 	if c.Decided != nil {
 		b = protowire.AppendBytes(protowire.AppendTag(b, 5, protowire.BytesType), appendDecision(nil, c.Decided))
 	}
-	return b
+	return appendBool(b, 6, c.Blind)
 }
 
 func appendDecision(b []byte, d *Decision) []byte {
@@ -262,6 +265,12 @@ func AppendControl(b []byte, c *Control) []byte {
 		field, e = 4, appendUint(appendUint(appendUint(nil, 1, c.Tail.First), 2, c.Tail.Last), 3, c.Tail.Answers)
 	case c.Resend != nil:
 		field, e = 5, appendResend(c.Resend)
+	case c.Fetch != nil:
+		field, e = 6, appendFetch(c.Fetch)
+	case c.Compare != nil:
+		field, e = 7, appendCompare(c.Compare)
+	case c.Report != nil:
+		field, e = 8, appendReport(c.Report)
 	default:
 		return b
 	}
@@ -284,7 +293,8 @@ func appendWelcome(w *Welcome) []byte {
 	b = appendUint(b, 4, w.First)
 	b = appendUint(b, 5, w.Last)
 	b = appendBool(b, 6, w.Expired)
-	return appendText(b, 7, w.Program)
+	b = appendText(b, 7, w.Program)
+	return appendBool(b, 8, w.Restored)
 }
 
 func appendResend(r *Resend) []byte {

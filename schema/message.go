@@ -14,7 +14,7 @@ type MessageKind uint8
 const (
 	MessageTransaction MessageKind = iota + 1 // body: a Batch
 	MessageResolution                         // body: a Batch (step 2)
-	MessageChunk                              // body: a Batch (step 4)
+	MessageChunk                              // body: a Chunk; unnumbered, Seq is its place
 	MessageDefinition                         // body: a Batch with definitions only (step 5)
 	MessageControl                            // body: a Control; unnumbered
 )
@@ -67,6 +67,9 @@ type Control struct {
 	Marker  *Marker
 	Tail    *Tail
 	Resend  *Resend
+	Fetch   *Fetch
+	Compare *Compare
+	Report  *Report
 }
 
 // Hello is said by a branch when it connects and every few seconds: it makes the branch a member.
@@ -84,8 +87,11 @@ type Welcome struct {
 	Progress Position // of the branch's stream at the head; zero: none yet
 	First    uint64   // the first seq that the head's journal still holds
 	Last     uint64
-	Expired  bool // the branch stayed away longer than the head's journal reaches: it needs to join
+	Expired  bool // the branch cannot follow the head's stream from where it stands: it needs to join
 	Program  string
+	// Restored says that the head's database went back to an earlier state when its epoch began: what a branch of an earlier
+	// epoch has besides is missing at the head.
+	Restored bool
 }
 
 // Marker is an idle branch's report: it had applied the head's stream to Seen when its own log had nothing behind After.

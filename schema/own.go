@@ -21,11 +21,18 @@ const (
 	ProgressStampCounter = "stamp_counter" // bigint
 	ProgressCommitted    = "committed"     // bigint: its commit time at the origin, microseconds since the Unix epoch
 	ProgressWaits        = "waits"         // bigint: at a branch, the oldest seq of which a change is parked; 0: none
+	ProgressChunks       = "chunks"        // bigint: counts the chunks applied; their transactions move nothing else
 )
 
 // JournalTable has one row for each office: the epoch of the journal that this database belongs to. Another journal
 // (its volume lost, a copied configuration) is noticed by it before anything moves.
-const JournalTable = "journal" // office text(40) primary key, epoch bigint
+const JournalTable = "journal" // office text(40) primary key, epoch bigint, began text(20)
+
+// How a journal's life began, in JournalTable: an empty word for the first.
+const (
+	BeganLost     = "lost"     // the former log or journal could not be followed; the database is the same
+	BeganRestored = "restored" // the database had gone back to an earlier state
+)
 
 // BarrierTable has one row for each office: a number that only rises. Its change in the office's own log marks the place
 // that a decision waits for.
@@ -80,10 +87,37 @@ const (
 	ParkedEntry  = "conflict"   // bigint: ConflictID of the entry that tells of it; 0: none
 )
 
+// JoinsTable has, at a branch, one row for each table that is being made equal to the head's, or was. A change of it in the
+// office's own log says from where on the office's own changes of the table are blind (Change.Blind), and until where.
+const (
+	JoinsTable  = "joins"
+	JoinOffice  = "office"     // text(40): the branch
+	JoinName    = "table_name" // text(200): as the fleet calls it; JoinAll: all that have no row of their own
+	JoinPending = "pending"    // bigint: 1 while the table is being joined, 0 behind it
+	JoinEpoch   = "epoch"      // bigint: the head's position of the last chunk applied
+	JoinSeq     = "seq"        // bigint
+	JoinTouched = "touched"    // bigint: counts what would change nothing else
+	JoinState   = "state"      // text: how far it is, as JSON of the room that does it
+	JoinAll     = "*"
+)
+
+// ClaimsTable brings rows into the stream that no application has written just now: what a comparison found here alone. Its
+// rows are deleted in the transaction that inserts them; capture turns them into a transaction of the office.
+const (
+	ClaimsTable = "claims"
+	ClaimID     = "id"     // bigint, given by the database
+	ClaimOffice = "office" // text(40)
+	ClaimBody   = "body"   // bytes: a Batch of one transaction
+)
+
 // OwnTables are all tables of OwnSchema, as every office has them; the journal's last: its row says whether anything is left.
-var OwnTables = []string{ProgressTable, OfficesTable, BarrierTable, ConflictsTable, ParkedTable, JournalTable}
+var OwnTables = []string{ProgressTable, OfficesTable, BarrierTable, ConflictsTable, ParkedTable, JoinsTable, ClaimsTable, JournalTable}
 
 // Published reports whether an office's own log must have what is written to that table of OwnSchema.
 func Published(table string) bool {
-	return table == ProgressTable || table == BarrierTable || table == ConflictsTable
+	switch table {
+	case ProgressTable, BarrierTable, ConflictsTable, JoinsTable, ClaimsTable:
+		return true
+	}
+	return false
 }
