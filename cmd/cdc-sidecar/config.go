@@ -43,6 +43,9 @@ type Config struct {
 	Data          string        // the journal's folder; it need not exist yet
 	Admin         string        // host:port, or unix:/path
 	AdminToken    string        // empty: none is asked for
+	Sync          SyncMode      // when this office speaks with the others
+	Join          JoinConfig    // at a branch
+	Verify        VerifyConfig  // at a branch
 	JournalBudget int64         // bytes that the journal may take on disk before absent offices are given up
 	ConflictKeep  time.Duration // how long a decided entry of the conflict log is kept; 0: for ever
 	ClockDrift    time.Duration // how far another office's stamp may be ahead of this office's clock

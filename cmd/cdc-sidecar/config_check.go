@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"cdc-sidecar/admin"
 	"cdc-sidecar/schema"
 )
 
@@ -23,6 +24,7 @@ func (d *document) config() Config {
 	c := Config{
 		Path: d.path, Tables: d.tables, Data: defaultData, Admin: defaultAdmin, JournalBudget: defaultJournalBudget,
 		ConflictKeep: defaultConflictKeep, ClockDrift: defaultClockDrift, LogFormat: LogText,
+		Sync: SyncMode{Kind: SyncRealtime}, Join: JoinConfig{Mode: admin.ModeDiff, Extra: admin.ExtraSend},
 	}
 	check := func(key string, required bool, use func(text string) error) {
 		s, there := d.settings[key]
@@ -40,13 +42,13 @@ func (d *document) config() Config {
 	check("data", false, func(s string) error { c.Data = filepath.Clean(s); return nil })
 	check("admin_token", false, func(s string) error { c.AdminToken = s; return checkToken(s) })
 	check("admin", false, func(s string) error { c.Admin = s; return checkAdmin(s, c.AdminToken != "") })
-	check("sync", false, checkSync)
+	c.syncConfig(check)
 	check("journal.budget", false, func(s string) (err error) { c.JournalBudget, err = parseBudget(s); return err })
 	check("conflicts.keep", false, func(s string) (err error) { c.ConflictKeep, err = parseKeep(s); return err })
 	check("clock.drift", false, func(s string) (err error) { c.ClockDrift, err = parseDrift(s); return err })
 	check("log.level", false, func(s string) (err error) { c.LogLevel, err = parseLevel(s); return err })
 	check("log.format", false, func(s string) (err error) { c.LogFormat, err = parseFormat(s); return err })
-	c.Notices = conflictNotices(&c)
+	c.Notices = append(conflictNotices(&c), d.syncNotices(&c)...)
 	return c
 }
 
@@ -131,19 +133,6 @@ func checkAdmin(s string, token bool) error {
 		return nil
 	}
 	return fmt.Errorf("%s is reachable from other machines: set admin_token (or CDC_ADMIN_TOKEN_FILE), or use 127.0.0.1:port or unix:/path", shown(s))
-}
-
-var cronPattern = regexp.MustCompile(`^(@[a-z]+( \S+)?|\S+( \S+){4})$`)
-
-func checkSync(s string) error {
-	switch {
-	case s == "realtime":
-		return nil
-	case s == "manual" || cronPattern.MatchString(s):
-		return fmt.Errorf("%s is not in this version yet; use realtime", shown(s))
-	default:
-		return fmt.Errorf("%s: want realtime (manual and cron schedules are not in this version yet)", shown(s))
-	}
 }
 
 func parseLevel(s string) (level slog.Level, err error) {

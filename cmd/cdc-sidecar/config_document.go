@@ -48,7 +48,8 @@ func parseDocument(path string, text []byte, env environment) *document {
 	case errors.As(err, &syntax) && syntax.Token != nil:
 		// What the parser quotes from the file may be a password.
 		message, _, _ := strings.Cut(syntax.Message, `"`)
-		d.garble(syntax.Token.Position.Line, "not YAML: "+strings.TrimRight(message, " :"))
+		line := syntax.Token.Position.Line
+		d.garble(line, "not YAML: "+strings.TrimRight(message, " :")+unquoted(text, line))
 	case err != nil:
 		d.garble(0, "not YAML")
 	case len(file.Docs) > 1:
@@ -57,6 +58,18 @@ func parseDocument(path string, text []byte, env environment) *document {
 		d.root(file.Docs[0].Body)
 	}
 	return d
+}
+
+// unquoted is a hint where a value begins with a star, as schedules do: to YAML that is an alias.
+func unquoted(text []byte, line int) string {
+	lines := strings.Split(string(text), "\n")
+	if line < 1 || line > len(lines) {
+		return ""
+	}
+	if _, value, found := strings.Cut(lines[line-1], ":"); !found || !strings.HasPrefix(strings.TrimSpace(value), "*") {
+		return ""
+	}
+	return "; a value that begins with * stands in quotes"
 }
 
 // fail notes a problem; it goes on, so that one run shows them all.
@@ -103,6 +116,10 @@ func (d *document) root(n ast.Node) {
 		},
 		"clock": func(n ast.Node) {
 			d.mapping(n, "clock", map[string]func(ast.Node){"drift": scalar("clock.drift")})
+		},
+		"join": d.readJoin,
+		"verify": func(n ast.Node) {
+			d.mapping(n, "verify", map[string]func(ast.Node){"every": scalar("verify.every"), "rows": scalar("verify.rows")})
 		},
 		"log": func(n ast.Node) {
 			d.mapping(n, "log", map[string]func(ast.Node){"level": scalar("log.level"), "format": scalar("log.format")})

@@ -46,6 +46,8 @@ func describe(c Config) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "office %s\nrole %s\ndatabase %s\nbroker %s\ndata %s\nadmin %s\ntoken %q\nbudget %d\nkeep %s\ndrift %s\nlog %s %s\n",
 		c.Office, c.Role, c.Database.URL(), c.Broker, c.Data, c.Admin, c.AdminToken, c.JournalBudget, c.ConflictKeep, c.ClockDrift, c.LogLevel, c.LogFormat)
+	fmt.Fprintf(&b, "sync %s %q join %s extra %s rows %d bytes %d verify %q rows %d\n",
+		c.Sync.Kind, c.Sync.Text, c.Join.Mode, c.Join.Extra, c.Join.Rows, c.Join.Bytes, c.Verify.Text, c.Verify.Rows)
 	for _, e := range c.Tables {
 		conflict := "not said"
 		if e.Conflict != nil {
@@ -257,5 +259,59 @@ func TestDefaults(t *testing.T) {
 	if c.Data != defaultData || c.Admin != defaultAdmin || c.JournalBudget != defaultJournalBudget ||
 		c.ConflictKeep != 90*24*time.Hour || c.ClockDrift != time.Minute {
 		t.Errorf("got %+v", c)
+	}
+}
+
+func TestSchedules(t *testing.T) {
+	after := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		"30 2 * * *":                    time.Date(2026, 3, 2, 2, 30, 0, 0, time.UTC),
+		"*/5 * * * *":                   after.Add(5 * time.Minute),
+		"0 3 * * 0":                     time.Date(2026, 3, 8, 3, 0, 0, 0, time.UTC),
+		"TZ=America/New_York 0 0 * * *": time.Date(2026, 3, 2, 5, 0, 0, 0, time.UTC),
+		"@daily":                        time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC),
+		"@every 90m":                    after.Add(90 * time.Minute),
+		"@every 1s":                     {},
+		"@yesterday":                    {},
+		"0 0 30 2 *":                    {},
+		"0 0 * *":                       {},
+		"0 0 * * * *":                   {},
+		"TZ=UTC":                        {},
+		"TZ=Nowhere/Land 0 0 * * *":     {},
+		"realtme":                       {},
+		"":                              {},
+	} {
+		mode, err := parseSync(text)
+		if (err == nil) == want.IsZero() {
+			t.Errorf("%q: %v", text, err)
+		} else if err == nil && (mode.Kind != SyncScheduled || mode.Text != text || !mode.Schedule.Next(after).Equal(want)) {
+			t.Errorf("%q: %+v, next %s, want %s", text, mode, mode.Schedule.Next(after), want)
+		}
+	}
+	for text, want := range map[string]time.Time{
+		"24h": after.Add(24 * time.Hour), "1m": after.Add(time.Minute), "7d": after.Add(7 * 24 * time.Hour), "@hourly": after.Add(time.Hour),
+		"59s": {}, "0": {}, "367d": {}, "often": {},
+	} {
+		schedule, err := parseEvery(text)
+		if (err == nil) == want.IsZero() || (err == nil && !schedule.Next(after).Equal(want)) {
+			t.Errorf("every %q: %v, %v; want %s", text, schedule, err, want)
+		}
+	}
+}
+
+func TestRates(t *testing.T) {
+	for text, want := range map[string]int64{
+		"0": 0, "2MiB": 2 << 20, "64 KiB": 64 << 10, "1GB": 1e9, "100kB": 1e5, "2": -1, "2TiB": -1, "-1MiB": -1, "999999999GiB": -1, "": -1,
+	} {
+		got, err := parseRate(text)
+		if (err == nil) != (want >= 0) || (err == nil && got != want) {
+			t.Errorf("%q: got %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for text, want := range map[string]int64{"0": 0, "5000": 5000, "-1": -1, "5k": -1, "9999999999999999999": -1, "1.5": -1} {
+		got, err := parseRows(text)
+		if (err == nil) != (want >= 0) || (err == nil && got != want) {
+			t.Errorf("rows %q: got %d, %v; want %d", text, got, err, want)
+		}
 	}
 }
