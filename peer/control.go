@@ -31,6 +31,12 @@ func (p *Peers) control(ctx context.Context, m *schema.Message) error {
 		p.tailed(from, m, c.Tail)
 	case c.Resend != nil:
 		p.asks(from, c.Resend)
+	case c.Fetch != nil && p.cfg.Server != nil:
+		p.cfg.Server.Asked(from.office, c.Fetch)
+	case c.Report != nil && p.cfg.Server != nil:
+		p.cfg.Server.Reported(from.office, c.Report)
+	case c.Compare != nil && c.Compare.To == p.cfg.Office:
+		p.cfg.Joiner.Asked(c.Compare)
 	case c.Marker != nil && p.cfg.Role == schema.Head:
 		return p.reports(from, m, c.Marker)
 	}
@@ -54,57 +60,27 @@ func (p *Peers) hear(ctx context.Context, msg *schema.Message, h *schema.Hello) 
 		}
 		p.cfg.Log.Info("an office is a member", "office", from.office, "epoch", msg.Epoch, "engine", h.Engine, "program", h.Program)
 	}
-	if err := p.enrol(ctx, from, msg, h); err != nil {
+	if err := p.anew(ctx, from, msg, h); err != nil {
 		return err
 	}
 	first, last := p.outbox.Bounds()
-	p.judge(from, h, first)
+	lags, err := p.lags(ctx, from, h, first)
+	if err != nil {
+		return err
+	}
 	p.tell(from.office, schema.Control{Welcome: &schema.Welcome{
-		To: from.office, Progress: from.progress, First: first, Last: last, Expired: from.join || from.expired, Program: p.cfg.Program,
+		To: from.office, Progress: from.progress, First: first, Last: last, Expired: lags, Program: p.cfg.Program, Restored: p.cfg.Restored,
 	}})
 	return nil
 }
 
-// enrol begins to apply the stream of a branch that is new to us, from its first transaction on.
-func (p *Peers) enrol(ctx context.Context, from *member, msg *schema.Message, h *schema.Hello) error {
-	switch {
-	case from.progress.Epoch == msg.Epoch:
-		return nil
-	case from.progress.Epoch != 0:
-		p.mustJoin(from, fmt.Sprintf("its journal is another one (epoch %d, %d was applied here): the old one was lost, or two sidecars use the name", msg.Epoch, from.progress.Epoch))
-		return nil
-	case h.First > 1:
-		p.mustJoin(from, fmt.Sprintf("its journal begins at %d and nothing of it was applied here", h.First))
-		return nil
-	}
-	begin := schema.Position{Epoch: msg.Epoch}
-	if err := p.applier.Begin(ctx, from.office, begin); err != nil {
-		return fmt.Errorf("begin the stream of %s: %w", from.office, err)
-	}
-	p.mu.Lock()
-	from.progress = begin
-	p.mu.Unlock()
-	return nil
-}
-
-// judge decides whether the branch can still follow our stream from where it stands.
-func (p *Peers) judge(from *member, h *schema.Hello, first uint64) {
-	pos := h.Progress
-	switch {
-	case pos.Epoch != 0 && pos.Epoch != p.outbox.Epoch():
-		p.mustJoin(from, fmt.Sprintf("it follows epoch %d of this office, whose journal is now %d", pos.Epoch, p.outbox.Epoch()))
-	case pos.Seq+1 < first:
-		p.mustJoin(from, fmt.Sprintf("it needs our stream from %d on, the journal begins at %d", pos.Seq+1, first))
-	}
-}
-
-// mustJoin marks an office whose stream, or whose view of ours, cannot be followed from here.
+// mustJoin marks an office whose stream cannot be followed from here.
 func (p *Peers) mustJoin(from *member, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !from.join {
-		p.cfg.Log.Error("an office needs to join", "office", from.office, "cause", why,
-			"remedy", "make its tables equal to the head's, run `cdc-sidecar teardown` there and `cdc-sidecar offices remove` at the head, then start it anew")
+		p.cfg.Log.Error("an office's stream cannot be taken", "office", from.office, "cause", why,
+			"remedy", "stop the other one; if there is none, run `cdc-sidecar teardown` at the office and start it anew")
 	}
 	from.join, from.held = true, why
 }
@@ -121,30 +97,9 @@ func (p *Peers) welcomed(ctx context.Context, msg *schema.Message, w *schema.Wel
 	from = p.member(msg.Sender)
 	from.known, from.epoch, from.heard = true, msg.Epoch, time.Now()
 	p.mu.Unlock()
-	switch {
-	case w.Expired:
-		p.mustJoin(from, "the head says that its journal no longer reaches back to what this office needs")
-		return nil
-	case from.progress.Epoch == 0 && w.First > 1:
-		p.mustJoin(from, fmt.Sprintf("the head's journal begins at %d", w.First))
-		return nil
-	case from.progress.Epoch == 0:
-		begin := schema.Position{Epoch: msg.Epoch}
-		if err := p.applier.Begin(ctx, from.office, begin); err != nil {
-			return fmt.Errorf("begin the stream of %s: %w", from.office, err)
-		}
-		p.mu.Lock()
-		from.progress = begin
-		p.mu.Unlock()
-	case from.progress.Epoch != msg.Epoch:
-		p.mustJoin(from, fmt.Sprintf("the head's journal is a new one (epoch %d, %d was applied)", msg.Epoch, from.progress.Epoch))
-		return nil
+	if err := p.follow(ctx, from, p.standing(from, msg, w)); err != nil {
+		return err
 	}
-	p.mu.Lock()
-	if from.join {
-		from.join, from.held = false, ""
-	}
-	p.mu.Unlock()
 	if _, last := p.outbox.Bounds(); w.Progress.Epoch == p.outbox.Epoch() && w.Progress.Seq > last {
 		p.mustJoin(from, fmt.Sprintf("the head has applied this office's stream to %d, its journal ends at %d: it was set back", w.Progress.Seq, last))
 	}
@@ -168,8 +123,8 @@ func (p *Peers) tailed(from *member, msg *schema.Message, t *schema.Tail) {
 	waits := from.halted != nil && time.Now().Before(from.retryAt)
 	p.mu.Unlock()
 	switch {
-	case have+1 < t.First:
-		p.mustJoin(from, fmt.Sprintf("its journal begins at %d, %d was applied here", t.First, have))
+	case have+1 < t.First: // a hello, or the answer to one, tells what becomes of it
+		p.Greet()
 	case have < t.Last && !waits:
 		p.gap(from, have)
 	}

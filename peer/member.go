@@ -27,6 +27,7 @@ type member struct {
 	// Its stream, as we apply it. Written by Receive only.
 	progress schema.Position // the last applied; zero: not begun
 	spool    *spool          // the pieces of a transaction whose end has not come
+	chunk    []byte          // the pieces of a chunk whose end has not come
 	tail     uint64          // the last seq it said it had sent
 	ask      ask
 	held     string // why its stream is held; empty: it is not

@@ -57,7 +57,7 @@ func (p *Peers) open(d Delivery) *opened {
 		return o
 	}
 	m := &o.message
-	if m.Kind == schema.MessageControl || m.Part > 0 || m.More || m.Continued { // pieces are spooled as they are
+	if m.Kind == schema.MessageControl || m.Kind == schema.MessageChunk || m.Part > 0 || m.More || m.Continued { // pieces are spooled as they are
 		return o
 	}
 	var batch schema.Batch

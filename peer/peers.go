@@ -113,7 +113,11 @@ type Config struct {
 	// Acknowledged is told, at a branch, how far the head had processed our stream at the place of what is applied next. It
 	// comes before that is applied. Nil: nobody wants to know.
 	Acknowledged func(seq uint64)
-	Log          *slog.Logger
+	// Restored says of a head that its database had gone back to an earlier state when its journal's epoch began.
+	Restored bool
+	Server   Server // at the head; nil: branches' requests for rows are passed by
+	Joiner   Joiner // at a branch; nil: it takes the head's stream from its first transaction on, while the head holds that
+	Log      *slog.Logger
 }
 
 // Peers is the office's side of the protocol. It outlives the corridors: they come and go with their connections.
@@ -137,6 +141,7 @@ type Peers struct {
 	// Owned by Ship.
 	cursor  uint64
 	next    uint64 // the seq at which cursor stands; 0: not placed yet
+	within  bool   // the cursor stands inside a transaction
 	window  []sent
 	nobody  bool
 	said    time.Time
@@ -150,6 +155,7 @@ type Counts struct {
 	Received, Duplicates, Gaps, Dropped         uint64
 	Quarantined, ResendsAsked, ResendsServed    uint64
 	Unroutable, Spooled, Halts, ControlReceived uint64
+	Chunks, ChunkBytes                          uint64 // sent by a head, received by a branch
 }
 
 type saying struct {
@@ -159,6 +165,9 @@ type saying struct {
 
 // New makes an office's peers. Nothing happens before Start, Ship and Receive.
 func New(cfg Config, outbox Outbox, applier Applier, register Register) *Peers {
+	if cfg.Joiner == nil {
+		cfg.Joiner = fromTheFirst{}
+	}
 	return &Peers{
 		cfg: cfg, outbox: outbox, applier: applier, register: register,
 		wake:    make(chan struct{}, 1),
@@ -249,6 +258,12 @@ func sameKind(a, b *schema.Control) bool {
 		return b.Marker != nil
 	case a.Resend != nil:
 		return b.Resend != nil
+	case a.Fetch != nil:
+		return b.Fetch != nil
+	case a.Compare != nil:
+		return b.Compare != nil && a.Compare.ID == b.Compare.ID
+	case a.Report != nil:
+		return b.Report != nil && a.Report.ID == b.Report.ID
 	}
 	return false
 }

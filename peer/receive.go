@@ -48,6 +48,16 @@ func (p *Peers) Receive(ctx context.Context, batch []Delivery) error {
 			o.Settle()
 			continue
 		}
+		if o.message.Kind == schema.MessageChunk {
+			if err := p.land(ctx, &g); err != nil {
+				return err
+			}
+			if err := p.chunk(ctx, &o.message); err != nil {
+				return err
+			}
+			o.Settle()
+			continue
+		}
 		if err := p.numbered(ctx, &g, o); err != nil {
 			return err
 		}
@@ -134,8 +144,8 @@ func (p *Peers) takes(from *member, m *schema.Message) bool {
 		return false
 	case m.Epoch < from.progress.Epoch: // of a life that is over
 		return false
-	case m.Epoch > from.progress.Epoch:
-		p.mustJoin(from, fmt.Sprintf("its journal is a new one (epoch %d, %d was applied)", m.Epoch, from.progress.Epoch))
+	case m.Epoch > from.progress.Epoch: // a hello, or the answer to one, tells what becomes of it
+		p.Greet()
 		return false
 	case from.halted != nil && now.Before(from.retryAt):
 		return false

@@ -80,7 +80,11 @@ func (p *Peers) shipOnce(ctx context.Context, wire Wire) (idle bool, err error) 
 		return false, err
 	}
 	sent, err := p.shipLive(ctx, wire)
-	return !resent && !sent, err
+	if err != nil {
+		return false, err
+	}
+	answered, err := p.shipAnswers(ctx, wire)
+	return !resent && !sent && !answered, err
 }
 
 // shipControl says what is due. A control message that reaches nobody is dropped: it is repeated anyway.
@@ -205,7 +209,7 @@ func (p *Peers) place() error {
 	if err != nil {
 		return fmt.Errorf("find seq %d in the journal: %w", p.next, err)
 	}
-	p.cursor, p.window = cursor, nil
+	p.cursor, p.window, p.within = cursor, nil, false
 	return nil
 }
 
@@ -222,7 +226,7 @@ func (p *Peers) advance(entries []Entry) {
 			p.next = entries[i].Seq + 1
 		}
 	}
-	p.cursor = entries[len(entries)-1].Next
+	p.cursor, p.within = entries[len(entries)-1].Next, entries[len(entries)-1].More
 	p.outbox.SetPublished(p.next - 1)
 	if p.cfg.Role == schema.Branch {
 		p.window = append(p.window, sent{seq: p.next - 1, bytes: bytes})
