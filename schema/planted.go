@@ -31,6 +31,8 @@ const (
 	SecondKeyForgotten                    // a change of a key touches the old one only
 	ConfirmedBeforeDurable                // the database's log is let go of before the journal has it
 	ReleasedBeforeReported                // the head lets go of what the slowest branch has not reported
+	MovingBelieved                        // of a row that was written while its chunk was read the chunk is believed
+	ChunkAnywhere                         // a chunk is taken at another place of the stream than its own
 )
 
 var planted atomic.Uint64
