@@ -114,10 +114,13 @@ func memoryOwn(engine schema.Engine) []*schema.Table {
 	}
 	return []*schema.Table{
 		own(schema.ProgressTable, 2, texts(schema.ProgressOffice, schema.ProgressOrigin),
-			numbers(schema.ProgressEpoch, schema.ProgressSeq, schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted, schema.ProgressWaits)),
+			numbers(schema.ProgressEpoch, schema.ProgressSeq, schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted, schema.ProgressWaits, schema.ProgressChunks)),
 		own(schema.BarrierTable, 1, texts(schema.BarrierOffice), numbers(schema.BarrierMark)),
 		own(schema.ConflictsTable, 1, numbers(schema.ConflictID), entryColumns, numbers(schema.ConflictResolvedAt), texts(schema.ConflictTaken)),
 		own(schema.ParkedTable, 1, numbers(schema.ParkedID), parkColumns, numbers(schema.ParkedEntry)),
+		own(schema.JoinsTable, 2, texts(schema.JoinOffice, schema.JoinName), numbers(schema.JoinPending, schema.JoinEpoch, schema.JoinSeq, schema.JoinTouched),
+			texts(schema.JoinState)),
+		own(schema.ClaimsTable, 1, numbers(schema.ClaimID), texts(schema.ClaimOffice, schema.ClaimBody)),
 	}
 }
 

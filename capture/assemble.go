@@ -23,6 +23,8 @@ type assembler struct {
 	seen    schema.Position    // of the open database transaction
 	stamp   schema.Stamp       // the greatest that the open database transaction applied
 	barrier uint64             // the mark that the open database transaction set
+	xid     uint32             // of the open database transaction; 0: it has none
+	joins   joining            // as the log has told it so far
 	changes []schema.Change    // slab: tx.Changes is the tail of it that is in use
 }
 
@@ -37,10 +39,26 @@ const (
 	anotherOffices                 // of another office that keeps its progress on this server: none of ours
 )
 
+// newAssembler begins with the tables that are being joined.
+func newAssembler(office schema.Office, role schema.Role, joins []string) assembler {
+	a := assembler{office: office, role: role}
+	if role == schema.Branch {
+		a.joins = newJoining(joins)
+	}
+	return a
+}
+
 // begin opens a database transaction.
 func (a *assembler) begin(commit time.Time) {
 	a.mode, a.commit, a.tx = nobodys, commit, schema.Transaction{}
-	a.seen, a.stamp, a.barrier = schema.Position{}, schema.Stamp{}, 0
+	a.seen, a.stamp, a.barrier, a.xid = schema.Position{}, schema.Stamp{}, 0, 0
+	a.joins.before = nil
+}
+
+// abandon forgets the open database transaction: it did not happen.
+func (a *assembler) abandon() {
+	a.joins.undo()
+	a.tx = schema.Transaction{}
 }
 
 // wants settles whose work this is when a row comes that is not a progress row, and reports whether such rows are to be
@@ -58,10 +76,11 @@ func (a *assembler) wants() bool {
 // begins the next source transaction of the group that was committed together.
 //
 // A row of another office means that this database or server is, or was copied from, another office's, too: its apply is
-// none of our application's doing, so it is not ours to send. Rows with seq 0 are administration: no apply.
+// none of our application's doing, so it is not ours to send. Rows with seq 0 are administration: no apply, unless chunks were
+// applied there, which a branch may have begun with.
 func (a *assembler) applied(p progressRow) {
 	switch {
-	case a.mode == applications, a.mode == anotherOffices, p.pos.Seq == 0:
+	case a.mode == applications, a.mode == anotherOffices, p.pos.Seq == 0 && (p.chunks == 0 || a.role == schema.Head):
 	case p.office != a.office:
 		if a.mode == nobodys {
 			a.mode = anotherOffices
@@ -88,6 +107,9 @@ func (a *assembler) applied(p progressRow) {
 
 // add appends a change, after wants.
 func (a *assembler) add(c schema.Change) {
+	if a.mode == applications && a.joins.blind(c.Table.TableName) {
+		c.Blind = true
+	}
 	n := c.Bytes()
 	if a.size > 0 && a.size+n > partBytes {
 		next := a.tx
@@ -112,9 +134,10 @@ func (a *assembler) empty() bool {
 func (a *assembler) end(source string) {
 	if a.mode == anotherOrigins || a.mode == applications && !a.empty() {
 		a.finish(source)
-		return
+	} else {
+		a.emit(schema.Transaction{Last: true, Seen: a.seen, Stamp: a.stamp, Barrier: a.barrier, Source: source})
 	}
-	a.emit(schema.Transaction{Last: true, Seen: a.seen, Stamp: a.stamp, Barrier: a.barrier, Source: source})
+	a.xid, a.joins.before = 0, nil
 }
 
 // take hands out what is there.
@@ -144,6 +167,7 @@ func (a *assembler) give(tx schema.Transaction) {
 }
 
 func (a *assembler) emit(tx schema.Transaction) {
+	tx.XID = a.xid
 	a.out = append(a.out, tx)
 	a.outBytes += tx.Bytes()
 }

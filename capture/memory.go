@@ -12,6 +12,8 @@ type MemoryConfig struct {
 	Office schema.Office
 	Role   schema.Role
 	Send   func(schema.TableName) bool // nil: all
+	// Joining are tables that are pending at the place where reading begins; see PostgresConfig.
+	Joining []string
 	// Next blocks until the log has something behind a place, and returns it, a bounded batch.
 	Next func(ctx context.Context, from string) ([]MemoryCommit, error)
 	// LetGo says that the log is not needed before a place any more.
@@ -44,7 +46,7 @@ func OpenMemory(c MemoryConfig, start string) Source {
 	if c.Send == nil {
 		c.Send = func(schema.TableName) bool { return true }
 	}
-	return &memorySource{assembler: assembler{office: c.Office, role: c.Role}, config: c, at: start}
+	return &memorySource{assembler: newAssembler(c.Office, c.Role, c.Joining), config: c, at: start}
 }
 
 // Read returns what the log has behind what it returned before.
@@ -73,7 +75,7 @@ func (s *memorySource) event(e *MemoryEvent) error {
 		if err != nil || own == nil {
 			return err
 		}
-		return own.read(&s.assembler, e.Op, e.After)
+		return own.read(&s.assembler, &schema.Change{Table: e.Table, Op: e.Op, Before: e.Before, After: e.After})
 	}
 	if s.wants() && s.config.Send(e.Table.TableName) {
 		s.add(schema.Change{Table: e.Table, Op: e.Op, Before: e.Before, After: e.After})

@@ -98,7 +98,7 @@ func (m *MySQL) newDecoder(ctx context.Context, s *mysqlSetup, position *mysqlPo
 		return nil, err
 	}
 	d := &mysqlDecoder{
-		assembler: assembler{office: m.config.Office, role: m.config.Role},
+		assembler: newAssembler(m.config.Office, m.config.Role, m.config.Joining),
 		send:      m.config.sends, own: m.config.sendsOwn,
 		defaultSchema: m.config.DSN.DefaultSchema(),
 		definitions:   mysqlTableReader{engine: s.engine, charsets: charsets, json: json},

@@ -26,6 +26,8 @@ type MySQLConfig struct {
 	// Forward says of which other tables a head sends on what it has applied of the branches, though not what its own
 	// applications write (flow receive); nil: none.
 	Forward func(schema.TableName) bool
+	// Joining are the tables that a branch is joining at the place where reading begins; see PostgresConfig.
+	Joining []string
 	Hurry   *Hurry       // of those who wait for marks; nil: nobody does
 	Log     *slog.Logger // nil: none
 }

@@ -113,7 +113,8 @@ func (d *mysqlDecoder) format(ev *replication.BinlogEvent, e *replication.Format
 		if d.tx.Part > 0 {
 			return brokenMySQL("let the office join again", "the binlog has a transaction without an end (%s)", d.gtidText())
 		}
-		d.group, d.tx = mysqlGroup{}, schema.Transaction{}
+		d.group = mysqlGroup{}
+		d.abandon()
 	}
 	return nil
 }
@@ -450,7 +451,7 @@ func (d *mysqlDecoder) changes(t *mysqlTable, op schema.Op, r *mysqlBytes) error
 			d.add(c)
 			continue
 		}
-		if err := t.own.read(&d.assembler, op, c.After); err != nil {
+		if err := t.own.read(&d.assembler, &c); err != nil {
 			return err
 		}
 	}

@@ -14,21 +14,25 @@ type ownTable struct {
 	name    string
 	columns []int // of the definition in the log, in the order in which take wants them
 	take    func(a *assembler, op schema.Op, row []schema.Value) error
+	key     int // how many of columns, the first ones, are its key: a deleted row is read, too, by its key alone; 0: it says nothing
 }
 
 // ownTables are all of them. The columns are found by name, so that the table may have been made by another version.
 var ownTables = map[string]struct {
 	columns []string
 	take    func(*assembler, schema.Op, []schema.Value) error
+	key     int
 }{
 	schema.ProgressTable: {
 		[]string{
 			schema.ProgressOffice, schema.ProgressOrigin, schema.ProgressEpoch, schema.ProgressSeq,
-			schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted, schema.ProgressWaits,
-		}, takeProgress,
+			schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted, schema.ProgressWaits, schema.ProgressChunks,
+		}, takeProgress, 0,
 	},
-	schema.BarrierTable:   {[]string{schema.BarrierOffice, schema.BarrierMark}, takeBarrier},
-	schema.ConflictsTable: {[]string{schema.ConflictOffice, schema.ConflictResolution}, takeConflict},
+	schema.BarrierTable:   {[]string{schema.BarrierOffice, schema.BarrierMark}, takeBarrier, 0},
+	schema.ConflictsTable: {[]string{schema.ConflictOffice, schema.ConflictResolution}, takeConflict, 0},
+	schema.JoinsTable:     {[]string{schema.JoinOffice, schema.JoinName, schema.JoinPending}, takeJoin, 2},
+	schema.ClaimsTable:    {[]string{schema.ClaimOffice, schema.ClaimBody}, takeClaim, 0},
 }
 
 // ownTableOf finds what a table of ours says; nil when its rows say nothing here.
@@ -37,7 +41,7 @@ func ownTableOf(t *schema.Table, name string) (*ownTable, error) {
 	if !ok {
 		return nil, nil
 	}
-	own := &ownTable{name: name, take: known.take}
+	own := &ownTable{name: name, take: known.take, key: known.key}
 	for _, column := range known.columns {
 		i := t.Column(column)
 		if i < 0 {
@@ -51,17 +55,21 @@ func ownTableOf(t *schema.Table, name string) (*ownTable, error) {
 	return own, nil
 }
 
-// read takes a row of the table in. Deleted rows are administration: they say nothing.
-func (o *ownTable) read(a *assembler, op schema.Op, after schema.Row) error {
-	if after == nil {
+// read takes a row of the table in. Deleted rows are administration and say nothing, but for those that are read by their key.
+func (o *ownTable) read(a *assembler, c *schema.Change) error {
+	image, columns := c.After, o.columns
+	if image == nil {
+		image, columns = c.Before, o.columns[:o.key]
+	}
+	if image == nil || len(columns) == 0 {
 		return nil
 	}
-	var room [8]schema.Value
+	var room [9]schema.Value
 	row := room[:0]
-	for _, i := range o.columns {
-		row = append(row, after[i])
+	for _, i := range columns {
+		row = append(row, image[i])
 	}
-	if err := o.take(a, op, row); err != nil {
+	if err := o.take(a, c.Op, row); err != nil {
 		return &schema.BrokenError{What: fmt.Sprintf("a row of table %s.%s cannot be understood", schema.OwnSchema, o.name), Cause: err, Remedy: "upgrade cdc-sidecar"}
 	}
 	return nil
@@ -74,11 +82,12 @@ type progressRow struct {
 	stamp          schema.Stamp
 	commit         time.Time
 	waits          uint64 // the oldest seq of which something is parked; 0: nothing is
+	chunks         uint64 // how many chunks were applied
 }
 
 func takeProgress(a *assembler, _ schema.Op, row []schema.Value) error {
 	p := progressRow{office: schema.Office(row[0].Text()), origin: schema.Office(row[1].Text())}
-	var n [6]int64
+	var n [7]int64
 	for i := range n {
 		var err error
 		if n[i], err = strconv.ParseInt(row[2+i].Text(), 10, 64); err != nil {
@@ -88,7 +97,7 @@ func takeProgress(a *assembler, _ schema.Op, row []schema.Value) error {
 	p.pos = schema.Position{Epoch: uint64(n[0]), Seq: uint64(n[1])}
 	p.stamp = schema.Stamp{Millis: n[2], Counter: uint32(n[3])}
 	p.commit = time.UnixMicro(n[4]).UTC()
-	p.waits = uint64(n[5])
+	p.waits, p.chunks = uint64(n[5]), uint64(n[6])
 	a.applied(p)
 	return nil
 }

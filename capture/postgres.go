@@ -106,7 +106,7 @@ func (p *Postgres) open(ctx context.Context, at postgresPosition) error {
 func (p *Postgres) newDecoder() *postgresDecoder {
 	suffix := strings.TrimPrefix(p.position.String(), p.position.lsn.String())
 	return &postgresDecoder{
-		assembler: assembler{office: p.config.Office, role: p.config.Role},
+		assembler: newAssembler(p.config.Office, p.config.Role, p.config.Joining),
 		send:      p.config.sends, own: p.config.sendsOwn,
 		source:    func(lsn uint64) string { return string(append(appendLSN(make([]byte, 0, 48), lsn), suffix...)) },
 		relations: map[uint32]*postgresRelation{},

@@ -28,6 +28,9 @@ type PostgresConfig struct {
 	// Forward says of which other tables a head sends on what it has applied of the branches, though not what its own
 	// applications write (flow receive); nil: none.
 	Forward func(schema.TableName) bool
+	// Joining are the tables (their names, or schema.JoinAll) that a branch is joining at the place where reading begins, as far
+	// as the log does not say otherwise behind it: what the office's own applications write to them is blind.
+	Joining []string
 	Hurry   *Hurry       // of those who wait for marks; nil: nobody does
 	Log     *slog.Logger // nil: none
 }

@@ -83,6 +83,7 @@ func (d *postgresDecoder) begin(r *postgresReader) error {
 	}
 	r.uint64() // the commit record's place
 	d.assembler.begin(postgresTime(int64(r.uint64())))
+	d.xid = r.uint32()
 	d.open = true
 	return nil
 }
@@ -152,7 +153,7 @@ func (d *postgresDecoder) row(r *postgresReader, kind byte) error {
 		return nil
 	}
 	if rel.own != nil {
-		return rel.own.read(&d.assembler, c.Op, c.After)
+		return rel.own.read(&d.assembler, &c)
 	}
 	d.add(c)
 	return nil
