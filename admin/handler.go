@@ -36,8 +36,10 @@ type Options struct {
 	Source Source
 	// Conflicts is the conflict log; nil at a branch.
 	Conflicts Conflicts
-	Token     string // asked for as a bearer token, but for the probes; empty: none
-	Version   string // of the program
+	// Jobs does what a person asks for; nil: nobody does.
+	Jobs    Jobs
+	Token   string // asked for as a bearer token, but for the probes; empty: none
+	Version string // of the program
 	// Log hears of what goes wrong with a request and has no other way out (a panic in Source); nil: nobody does.
 	Log *slog.Logger
 }
@@ -90,6 +92,10 @@ func (a *api) routes() []route {
 		{http.MethodGet, "/api/v1/conflicts", false, a.conflicts},
 		{http.MethodGet, "/api/v1/conflicts/{id}", false, a.conflict},
 		{http.MethodPost, "/api/v1/conflicts/{id}/resolve", false, a.resolveConflict},
+		{http.MethodGet, "/api/v1/jobs", false, a.listJobs},
+		{http.MethodPost, "/api/v1/jobs", false, a.startJob},
+		{http.MethodGet, "/api/v1/jobs/{id}", false, a.showJob},
+		{http.MethodDelete, "/api/v1/jobs/{id}", false, a.cancelJob},
 		{http.MethodGet, "/api/openapi.json", false, static("application/json", openAPI)},
 		{http.MethodGet, "/", false, static("text/html; charset=utf-8", index)},
 	}

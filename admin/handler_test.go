@@ -67,6 +67,12 @@ func sample() Status {
 		}},
 		Parked: 5,
 		Clocks: Clocks{Rows: 1000, Bytes: 64000, DiskBytes: 8000, Held: 11, Barriers: 40, BarrierSeconds: 1.5},
+		Sync:   Sync{Mode: SyncScheduled, Schedule: "30 2 * * *", Next: at.Add(time.Hour), Last: at},
+		Joining: &Joining{Phase: "take", Why: "this office is new", Since: at, Tables: []JoinTable{
+			{Table: "orders", State: JoinRunning, Rows: 400, Total: 1000, RowsPerSecond: 200, Remaining: 3},
+			{Table: "prices", State: JoinWaiting, Total: 50},
+		}},
+		Verify: Verify{Equal: 5, Different: 4, MissingHere: 3, MissingThere: 2, Disputed: 1, Diverged: 6, LastSuccess: at},
 		Apply:  Apply{Transactions: 6, Changes: Changes{Insert: 2}, OwnReturned: 3, Repaired: 1, Duplicates: 5, Gaps: 2, LastApplied: at},
 	}
 }
@@ -179,6 +185,20 @@ func TestReasons(t *testing.T) {
 		if got := (Status{Peers: []Peer{c.peer}}).Reasons(); !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+	joining := Status{Joining: &Joining{Phase: "take", Why: "its journal was lost", Note: "the head is not heard", Tables: []JoinTable{
+		{Table: "a", State: JoinDone, Rows: 3}, {Table: "b", State: JoinRunning, Rows: 7, Total: 5}, {Table: "c", State: JoinWaiting, Total: 10},
+	}}}
+	if got := joining.Reasons(); !slices.Equal(got, []string{"joining (take) because its journal was lost: 10 of about 20 rows; the head is not heard"}) {
+		t.Errorf("got %q", got)
+	}
+	joining.Joining.Tables[2].Total = 0
+	if got := joining.Reasons(); !slices.Equal(got, []string{"joining (take) because its journal was lost: 10 rows; the head is not heard"}) {
+		t.Errorf("got %q", got)
+	}
+	closed := Status{Corridors: []Corridor{{Name: ShipCorridor, State: CorridorClosed}}}
+	if got := closed.Reasons(); len(got) > 0 {
+		t.Errorf("a closed corridor is no reason, got %q", got)
 	}
 	blocked := Status{Broker: Broker{Blocked: "low on memory"}, Corridors: []Corridor{{Name: ShipCorridor, State: CorridorRunning}}}
 	if got := blocked.Reasons(); !slices.Equal(got, []string{"the broker takes nothing now: low on memory"}) {

@@ -136,7 +136,7 @@ type Job struct {
 	Started time.Time `json:"started,omitzero"`
 	Ended   time.Time `json:"ended,omitzero"`
 	// Offices are the branches that were compared with the head; of a sync there are none.
-	Offices []OfficeReport `json:"offices,omitempty"`
+	Offices []OfficeReport `json:"offices"`
 	Moved   Moved          `json:"moved"` // by a sync
 }
 
@@ -145,8 +145,8 @@ type JobList struct {
 	Jobs []Job `json:"jobs"` // the newest first, without keys
 }
 
-// Started is the body of the answer to POST /api/v1/jobs.
-type Started struct {
+// StartedJob is the body of the answer to POST /api/v1/jobs.
+type StartedJob struct {
 	ID string `json:"id"`
 }
 

@@ -32,8 +32,8 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("cdc_"+name, help, labels, nil)
 }
 
-// The metrics. Labels are offices, corridors, operations and states: few, and bounded by the fleet. Conflicts have tables
-// for labels: times seven policies and four winners at most, and a table has one policy at a time.
+// The metrics. Labels are offices, corridors, operations and states: few, and bounded by the fleet. A join has
+// the tables that are being joined for labels, while it lasts. Conflicts have tables for labels: times seven policies and four winners at most, and a table has one policy at a time.
 var (
 	buildInfo         = describe("build_info", "Always 1; the labels say which build this is.", "version", "goversion")
 	state             = describe("state", "1 for the state the sidecar is in, 0 for the others.", "state")
@@ -74,6 +74,12 @@ var (
 	peerStates        = describe("peer_state", "1 for the state the peer is in, 0 for the others.", "peer", "state")
 	peerUnacked       = describe("peer_unacknowledged_entries", "Our transactions that the peer has not reported as applied.", "peer")
 	peerHeard         = describe("peer_last_heard_timestamp_seconds", "When the peer was last heard.", "peer")
+	syncOpen          = describe("sync_open", "1 while the office speaks with the others: always in realtime, else during a sync.")
+	snapshotRows      = describe("snapshot_rows", "Rows of the table that a join has dealt with.", "table")
+	snapshotEstimated = describe("snapshot_rows_estimated", "About how many rows of the table a join has to deal with.", "table")
+	verifyRows        = describe("verify_rows_total", "Rows compared with the head's, by what was found.", "result")
+	verifyDiverged    = describe("verify_tables_diverged", "Tables that were not equal when they were last compared.")
+	verifySuccess     = describe("verify_last_success_timestamp_seconds", "When a comparison last ran to its end.")
 	lastApplied       = describe("last_applied_commit_timestamp_seconds", "Commit time at the origin of the last transaction applied.", "origin")
 	deadline          = describe("source_retention_deadline_timestamp_seconds",
 		"When the database's log would lose our place in it if nothing changed; +Inf while nothing threatens.")
@@ -100,6 +106,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	m.broker(s.Broker)
 	m.apply(s.Apply)
 	m.conflicts(s)
+	m.equality(s)
 	for _, p := range s.Peers {
 		m.peer(p)
 	}
@@ -182,6 +189,24 @@ func (m sender) conflicts(s Status) {
 	m.gauge(rowClocks, float64(s.Clocks.Rows))
 	m.gauge(rowClockBytes, float64(s.Clocks.Bytes))
 	m.gauge(rowClockDisk, float64(s.Clocks.DiskBytes))
+}
+
+// equality is about offices being equal: joining, comparing, and when they speak at all.
+func (m sender) equality(s Status) {
+	m.gauge(syncOpen, truth(s.Sync.Open))
+	if s.Joining != nil {
+		for _, t := range s.Joining.Tables {
+			m.gauge(snapshotRows, float64(t.Rows), t.Table)
+			m.gauge(snapshotEstimated, float64(t.Total), t.Table)
+		}
+	}
+	m.count(verifyRows, s.Verify.Equal, "equal")
+	m.count(verifyRows, s.Verify.Different, "different")
+	m.count(verifyRows, s.Verify.MissingHere, "missing_here")
+	m.count(verifyRows, s.Verify.MissingThere, "missing_there")
+	m.count(verifyRows, s.Verify.Disputed, "disputed")
+	m.gauge(verifyDiverged, float64(s.Verify.Diverged))
+	m.time(verifySuccess, s.Verify.LastSuccess)
 }
 
 func (m sender) peer(p Peer) {

@@ -22,7 +22,7 @@ const (
 	idleTimeout  = 2 * time.Minute
 	// Answers under way may end when the process is told to stop; they do not hold it up longer than this.
 	closeGrace = 2 * time.Second
-	// Requests have a name, and a body of one word at most.
+	// Requests have a name, and a short body at most.
 	maxHeader = 64 << 10
 )
 

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"fmt"
 	"time"
 
 	"cdc-sidecar/schema"
@@ -40,6 +41,9 @@ type Status struct {
 	Conflicts ConflictCounts `json:"conflicts"` // at the head; zero at a branch
 	Parked    uint64         `json:"parked"`    // changes that wait here because another row has their unique key, and those behind them
 	Clocks    Clocks         `json:"clocks"`
+	Sync      Sync           `json:"sync"`
+	Joining   *Joining       `json:"joining,omitempty"` // at a branch whose tables are being made equal; nil: they are
+	Verify    Verify         `json:"verify"`
 
 	// RetentionDeadline is when the database's log would lose its place in our reading if nothing changed; zero while
 	// nothing threatens.
@@ -62,13 +66,15 @@ const (
 // CorridorState says what a corridor does now.
 type CorridorState string
 
-// The corridor states. Waiting is for something that is unreachable or held by another process, and is tried again.
+// The corridor states. Waiting is for something that is unreachable or held by another process, and is tried again; closed
+// is as well as running.
 const (
 	CorridorStarting CorridorState = "starting"
 	CorridorRunning  CorridorState = "running"
 	CorridorWaiting  CorridorState = "waiting"
 	CorridorBlocked  CorridorState = "blocked"
 	CorridorStopped  CorridorState = "stopped"
+	CorridorClosed   CorridorState = "closed" // until the next sync: so the configuration wants it
 )
 
 // Corridor is one corridor's state.
@@ -254,11 +260,82 @@ type Clocks struct {
 	BarrierSeconds float64 `json:"barrier_seconds"` // waited for that, in all
 }
 
+// Sync is when this office speaks with the others.
+type Sync struct {
+	Mode     string    `json:"mode"`               // realtime, manual or scheduled
+	Schedule string    `json:"schedule,omitempty"` // as the configuration has it
+	Open     bool      `json:"open"`               // it does so now
+	Next     time.Time `json:"next,omitzero"`      // sync by schedule
+	Last     time.Time `json:"last,omitzero"`      // end of the last sync that moved everything
+}
+
+// The modes of Sync.
+const (
+	SyncRealtime  = "realtime"
+	SyncManual    = "manual"
+	SyncScheduled = "scheduled"
+)
+
+// Joining is how far a branch is with making its tables equal to the head's.
+type Joining struct {
+	Phase  string      `json:"phase"` // what it does now, in a word or two
+	Why    string      `json:"why"`   // what made it necessary: a new office, its journal was lost, …
+	Since  time.Time   `json:"since"`
+	Note   string      `json:"note,omitempty"` // what it waits for
+	Tables []JoinTable `json:"tables"`
+}
+
+// JoinTable is one table of a join; each stands once.
+type JoinTable struct {
+	Table         string  `json:"table"` // as the fleet calls it
+	State         string  `json:"state"` // waiting, running or done
+	Rows          uint64  `json:"rows"`
+	Total         uint64  `json:"total"` // about so many in all; 0: not known
+	RowsPerSecond float64 `json:"rows_per_second"`
+	Remaining     float64 `json:"remaining"` // seconds, about; 0: not known, or done
+}
+
+// The states of a JoinTable.
+const (
+	JoinWaiting = "waiting"
+	JoinRunning = "running"
+	JoinDone    = "done"
+)
+
+// Progress adds the tables up; the second is about how many rows there are in all, and 0 while that is not known of each.
+func (j *Joining) Progress() (rows, total uint64) {
+	known := true
+	for _, t := range j.Tables {
+		rows += t.Rows
+		total += max(t.Total, t.Rows)
+		known = known && (t.Total > 0 || t.State == JoinDone)
+	}
+	if !known {
+		total = 0
+	}
+	return rows, total
+}
+
+// Verify is what comparisons that were asked for here have found since the process' start; one in the background is one of
+// them. A row counts each time that it is compared, by what was found before any repair.
+type Verify struct {
+	Equal        uint64 `json:"equal"`
+	Different    uint64 `json:"different"`
+	MissingHere  uint64 `json:"missing_here"`
+	MissingThere uint64 `json:"missing_there"`
+	Disputed     uint64 `json:"disputed"`
+	// Diverged is how many tables were not equal when they were last compared, and repaired.
+	Diverged uint64 `json:"diverged"`
+	// LastSuccess is when a comparison last ran to its end, whatever it found.
+	LastSuccess time.Time `json:"last_success,omitzero"`
+	Next        time.Time `json:"next,omitzero"` // in the background
+}
+
 // Reasons says, in lines for people, why the sidecar is not simply running; empty when it is.
 func (s Status) Reasons() []string {
 	reasons := []string{}
 	for _, c := range s.Corridors {
-		if c.State == CorridorRunning {
+		if c.State == CorridorRunning || c.State == CorridorClosed {
 			continue
 		}
 		line := string(c.Name) + " is " + string(c.State)
@@ -270,12 +347,32 @@ func (s Status) Reasons() []string {
 	if s.Broker.Blocked != "" {
 		reasons = append(reasons, "the broker takes nothing now: "+s.Broker.Blocked)
 	}
+	if j := s.Joining; j != nil {
+		reasons = append(reasons, j.reason())
+	}
 	for _, p := range s.Peers {
 		if line := p.reason(); line != "" {
 			reasons = append(reasons, line)
 		}
 	}
 	return reasons
+}
+
+// reason is why the tables are not equal yet, and how far that is.
+func (j *Joining) reason() string {
+	line := "joining (" + j.Phase + ")"
+	if j.Why != "" {
+		line += " because " + j.Why
+	}
+	if rows, total := j.Progress(); total > 0 {
+		line += fmt.Sprintf(": %d of about %d rows", rows, total)
+	} else if rows > 0 {
+		line += fmt.Sprintf(": %d rows", rows)
+	}
+	if j.Note != "" {
+		line += "; " + j.Note
+	}
+	return line
 }
 
 // reason is what is wrong with the peer. A silent one is not: an office may be away for as long as the journal reaches.
@@ -311,6 +408,11 @@ func (s Status) filled() Status {
 	}
 	if s.Notices == nil {
 		s.Notices = []string{}
+	}
+	if s.Joining != nil && s.Joining.Tables == nil {
+		joining := *s.Joining
+		joining.Tables = []JoinTable{}
+		s.Joining = &joining
 	}
 	if s.Findings == nil {
 		s.Findings = []schema.Finding{}

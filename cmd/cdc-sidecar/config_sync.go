@@ -20,9 +20,9 @@ type SyncKind string
 
 // The kinds. Capture goes on in all of them.
 const (
-	SyncRealtime  SyncKind = "realtime"  // always
-	SyncManual    SyncKind = "manual"    // while a sync is under way that somebody asked for
-	SyncScheduled SyncKind = "scheduled" // as manual, and the sidecar asks for one by itself
+	SyncRealtime  SyncKind = admin.SyncRealtime  // always
+	SyncManual    SyncKind = admin.SyncManual    // while a sync is under way that somebody asked for
+	SyncScheduled SyncKind = admin.SyncScheduled // as manual, and the sidecar asks for one by itself
 )
 
 // Schedule gives the next time after one; the zero time when there is none.

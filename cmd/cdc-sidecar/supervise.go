@@ -112,7 +112,14 @@ func (s *supervisor) set(name admin.CorridorName, state admin.CorridorState, err
 		case admin.CorridorRunning:
 			s.everUp[name] = true
 			c.Error, c.Attempts = "", 0
-		case admin.CorridorWaiting, admin.CorridorBlocked, admin.CorridorStopped:
+		case admin.CorridorClosed:
+			c.Error, c.Attempts = "", 0
+		case admin.CorridorStopped:
+			if err == nil { // told to, not ended by an error
+				break
+			}
+			fallthrough
+		case admin.CorridorWaiting, admin.CorridorBlocked:
 			c.Restarts++
 			if err != nil {
 				c.Error = err.Error()

@@ -177,9 +177,12 @@ func (s *sidecar) judge(out *admin.Status) {
 		switch {
 		case c.Name == admin.CaptureCorridor && c.State == admin.CorridorBlocked:
 			state = admin.Blocked
-		case c.State != admin.CorridorRunning && state == admin.Running:
+		case c.State != admin.CorridorRunning && c.State != admin.CorridorClosed && state == admin.Running:
 			state = admin.Degraded
 		}
+	}
+	if out.Joining != nil && state == admin.Running {
+		state = admin.Degraded
 	}
 	for _, p := range out.Peers {
 		if p.State != admin.PeerActive && p.State != admin.PeerSilent && state == admin.Running {
