@@ -171,8 +171,9 @@ type OfficeReport struct {
 	Tables []TableReport `json:"tables"`
 }
 
-// The words of a comparison are the whole product's.
 type (
+	// TableReport is one table of a comparison.
 	TableReport = schema.TableReport
-	KeyReport   = schema.KeyReport
+	// KeyReport is a row that is not equal.
+	KeyReport = schema.KeyReport
 )

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"cdc-sidecar/schema"
 )
 
 // fakeJobs knows one job.
@@ -52,7 +54,7 @@ func verified() Job {
 		ID: "a1", Spec: Spec{Kind: JobVerify, Table: "public.*"}, State: JobDone, Asked: at, Started: at, Ended: at.Add(time.Minute),
 		Offices: []OfficeReport{{Office: "north", State: JobDone, Tables: []TableReport{{
 			Table: "orders", Phase: "done", Rows: 10, Total: 10, Equal: 8, Different: 1, MissingHere: 1, Seconds: 0.5,
-			Keys: []KeyReport{{Kind: KeyDifferent, Key: "id=7", Columns: []string{"amount"}}, {Kind: KeyMissingHere, Key: "id=8"}},
+			Keys: []KeyReport{{Kind: schema.KeyDifferent, Key: "id=7", Columns: []string{"amount"}}, {Kind: schema.KeyMissingHere, Key: "id=8"}},
 		}}}},
 	}
 }
@@ -143,15 +145,15 @@ func TestOutcomes(t *testing.T) {
 		want  string
 		left  uint64
 	}{
-		{TableReport{Equal: 7}, OutcomeEqual, 0},
-		{TableReport{}, OutcomeEqual, 0},
-		{TableReport{Repaired: 7}, OutcomeEqual, 0}, // a resync by replacement compares nothing
-		{TableReport{Different: 1}, OutcomeDifferent, 1},
-		{TableReport{MissingHere: 2, Repaired: 1}, OutcomeDifferent, 1},
-		{TableReport{MissingThere: 2, Sent: 1, Removed: 1}, OutcomeRepaired, 0},
-		{TableReport{Disputed: 1, Different: 1, Repaired: 1}, OutcomeDifferent, 1},
-		{TableReport{Equal: 7, InFlight: 1}, OutcomeUndecided, 0},
-		{TableReport{Different: 1, InFlight: 1}, OutcomeDifferent, 1},
+		{TableReport{Equal: 7}, schema.OutcomeEqual, 0},
+		{TableReport{}, schema.OutcomeEqual, 0},
+		{TableReport{Repaired: 7}, schema.OutcomeEqual, 0}, // a resync by replacement compares nothing
+		{TableReport{Different: 1}, schema.OutcomeDifferent, 1},
+		{TableReport{MissingHere: 2, Repaired: 1}, schema.OutcomeDifferent, 1},
+		{TableReport{MissingThere: 2, Sent: 1, Removed: 1}, schema.OutcomeRepaired, 0},
+		{TableReport{Disputed: 1, Different: 1, Repaired: 1}, schema.OutcomeDifferent, 1},
+		{TableReport{Equal: 7, InFlight: 1}, schema.OutcomeUndecided, 0},
+		{TableReport{Different: 1, InFlight: 1}, schema.OutcomeDifferent, 1},
 	} {
 		if got, left := c.table.Outcome(), c.table.Left(); got != c.want || left != c.left {
 			t.Errorf("%+v: %s, %d left; want %s, %d", c.table, got, left, c.want, c.left)
