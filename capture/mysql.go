@@ -249,8 +249,9 @@ func (m *MySQL) streamError(err error) error {
 		return &schema.RefusedError{What: "the server cannot send an event of its binlog", Cause: words, Remedy: "SET GLOBAL max_allowed_packet = 1073741824"}
 	case strings.Contains(text, "Binary log is not open"):
 		return &schema.RefusedError{What: "there is no binlog to read", Cause: words, Remedy: mysqlSettings[0].remedy}
-	case strings.Contains(text, "purged"):
-		return purged(words)
+	}
+	if lost := lostBinlog(words); lost != nil {
+		return lost
 	}
 	return &schema.BrokenError{What: "the server's binlog does not go on from where the journal stopped", Cause: words, Remedy: rejoinRemedy}
 }

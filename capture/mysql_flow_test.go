@@ -288,8 +288,8 @@ func testPurged(t *testing.T, o *mysqlOffice, statusQuery string) {
 		_, err = readToError(t, again)
 		_ = again.Close(t.Context())
 	}
-	var broken *schema.BrokenError
-	if !errors.As(err, &broken) || !strings.Contains(broken.What, "purged") || !strings.Contains(broken.Remedy, "join") {
+	var lost *schema.LostError
+	if !errors.As(err, &lost) || lost.Kind != schema.LostLog || !strings.Contains(lost.What, "purged") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -369,8 +369,7 @@ func TestMySQLIdentity(t *testing.T) {
 	broken := func(name string, epoch uint64, at string, words ...string) {
 		t.Helper()
 		_, err := o.Prepare(t.Context(), epoch, at)
-		var b *schema.BrokenError
-		if !errors.As(err, &b) || b.Remedy == "" {
+		if !errors.As(err, new(*schema.LostError)) && !errors.As(err, new(*schema.BrokenError)) {
 			t.Fatalf("%s: got %v", name, err)
 		}
 		for _, word := range words {
@@ -380,7 +379,7 @@ func TestMySQLIdentity(t *testing.T) {
 		}
 	}
 	broken("another journal", 2, "", "was lost or belongs to another database")
-	broken("another journal in use", 2, second, "was lost or belongs to another database")
+	broken("a later journal", 2, second, "journal of an earlier life")
 	broken("another engine's place", 1, "0/16B3748@7/1", "none of this server's kind")
 	broken("another domain", 1, second+",7-7-7", "history does not have")
 	o.exec("RESET MASTER")
@@ -546,7 +545,8 @@ func TestMySQLAnotherHistory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = src.Close(context.Background()) }()
-	if _, err = readToError(t, src); !errors.As(err, new(*schema.BrokenError)) || !strings.Contains(err.Error(), "join") {
+	var lost *schema.LostError
+	if _, err = readToError(t, src); !errors.As(err, &lost) || lost.Kind != schema.Restored {
 		t.Errorf("got %v", err)
 	}
 }

@@ -68,8 +68,8 @@ func (c MySQLConfig) Setup(ctx context.Context) ([]string, error) {
 // journal's durable Source, after it is certain that the server's history has it; or, for a new journal (at is empty), the
 // place where the binlog ends now. It may be called again after any interruption.
 //
-// Errors: *schema.RefusedError for what the server does not allow or is not set to, *schema.BrokenError when the binlog and
-// the journal do not belong together any more.
+// Errors: *schema.RefusedError for what the server does not allow or is not set to, *schema.LostError when the binlog and
+// the journal do not belong together any more. A loss that Lose has noted is none for a journal that is new and younger.
 func (c MySQLConfig) Prepare(ctx context.Context, epoch uint64, at string) (string, error) {
 	s, err := c.setup(ctx)
 	if err != nil {
@@ -79,7 +79,11 @@ func (c MySQLConfig) Prepare(ctx context.Context, epoch uint64, at string) (stri
 	if err := s.settings(ctx); err != nil {
 		return "", err
 	}
-	if err := s.belongs(ctx, epoch, at); err != nil {
+	row, err := s.row(ctx)
+	if err != nil {
+		return "", err
+	}
+	if _, err := judge(c.Office, epoch, at, row); err != nil {
 		return "", err
 	}
 	if at != "" {
@@ -98,19 +102,19 @@ func (c MySQLConfig) Prepare(ctx context.Context, epoch uint64, at string) (stri
 	if at != "" {
 		return at, nil
 	}
-	return s.start(ctx, epoch)
+	return s.start(ctx, epoch, beganAs(row))
 }
 
 // start writes the journal's row and returns the place behind it. It is written anew even if it is there: an empty binlog
 // has no places.
-func (s *mysqlSetup) start(ctx context.Context, epoch uint64) (string, error) {
+func (s *mysqlSetup) start(ctx context.Context, epoch uint64, began string) (string, error) {
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return "", s.config.refused("write cdc_sidecar.journal", err)
 	}
 	defer func() { _ = tx.Rollback() }()
 	if _, err = tx.ExecContext(ctx, "DELETE FROM cdc_sidecar.journal WHERE office = ?", string(s.config.Office)); err == nil {
-		_, err = tx.ExecContext(ctx, "INSERT INTO cdc_sidecar.journal (office, epoch) VALUES (?, ?)", string(s.config.Office), epoch)
+		_, err = tx.ExecContext(ctx, "INSERT INTO cdc_sidecar.journal (office, epoch, began) VALUES (?, ?, ?)", string(s.config.Office), epoch, began)
 	}
 	if err == nil {
 		err = tx.Commit()
@@ -141,35 +145,6 @@ func (s *mysqlSetup) end(ctx context.Context) (string, error) {
 	return position.String(), nil
 }
 
-// belongs checks that database and journal are of one life.
-func (s *mysqlSetup) belongs(ctx context.Context, epoch uint64, at string) error {
-	missing, err := s.missing(ctx)
-	if err != nil {
-		return err
-	}
-	stored, known := uint64(0), false
-	if !missing[schema.JournalTable] {
-		err = s.db.QueryRowContext(ctx, "SELECT epoch FROM cdc_sidecar.journal WHERE office = ?", string(s.config.Office)).Scan(&stored)
-		known = err == nil
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return s.config.refused("read cdc_sidecar.journal", err)
-		}
-	}
-	switch {
-	case known && stored != epoch:
-		return &schema.BrokenError{
-			What:   fmt.Sprintf("the journal of office %s was lost or belongs to another database (epoch %d here, %d in the database)", s.config.Office, epoch, stored),
-			Remedy: "put the journal's folder back; or " + rejoinRemedy,
-		}
-	case !known && at != "":
-		return &schema.BrokenError{
-			What:   fmt.Sprintf("the database does not know the journal of office %s: it was restored, torn down, or is another one", s.config.Office),
-			Remedy: rejoinRemedy,
-		}
-	}
-	return nil
-}
-
 // verify makes sure that the server's history has the place at. Whether the binlog still reaches back to it shows when it
 // is read.
 func (s *mysqlSetup) verify(ctx context.Context, at string) error {
@@ -180,9 +155,9 @@ func (s *mysqlSetup) verify(ctx context.Context, at string) error {
 			Remedy: "is database: another server than before? " + rejoinRemedy,
 		}
 	}
-	lacks := &schema.BrokenError{
-		What:   fmt.Sprintf("the server's history does not have the transactions that the journal has (%s): it was restored, reset, or is another server", position),
-		Remedy: rejoinRemedy,
+	lacks := &schema.LostError{ // of a RESET nothing but the binlog is lost; but from here it looks like a backup
+		Kind: schema.Restored,
+		What: fmt.Sprintf("the server's history does not have the transactions that the journal has (%s): it was restored, reset, or is another server", position),
 	}
 	if s.engine == schema.MariaDB {
 		var text string
@@ -206,17 +181,9 @@ func (s *mysqlSetup) verify(ctx context.Context, at string) error {
 	case !has:
 		return lacks
 	case !reaches:
-		return purged(nil)
+		return lostBinlog(errors.New("it is purged beyond the journal's last place"))
 	}
 	return nil
-}
-
-// purged is what is left to say when the binlog was deleted up to a later place than ours.
-func purged(cause error) error {
-	return &schema.BrokenError{
-		What: "the server has purged its binlog before it was read", Cause: cause,
-		Remedy: rejoinRemedy + "; keep the binlog longer: SET GLOBAL binlog_expire_logs_seconds = 604800",
-	}
 }
 
 // plan returns the statements that are missing.

@@ -242,9 +242,9 @@ func (p *Postgres) take(data []byte) error {
 func (c PostgresConfig) streamError(pg *pgconn.PgError) error {
 	switch {
 	case strings.Contains(pg.Message, "publication") && pg.Code == "42704":
-		return &schema.BrokenError{What: "publication " + c.slot() + " is gone", Cause: pg, Remedy: rejoinRemedy}
+		return &schema.LostError{Kind: schema.LostLog, What: "publication " + c.slot() + " is gone", Cause: pg}
 	case strings.Contains(pg.Message, "invalidat"):
-		return &schema.BrokenError{What: "replication slot " + c.slot() + " was invalidated", Cause: pg, Remedy: rejoinRemedy}
+		return &schema.LostError{Kind: schema.LostLog, What: "replication slot " + c.slot() + " was invalidated", Cause: pg}
 	}
 	return fmt.Errorf("read the database's log: %w", pg)
 }

@@ -92,7 +92,7 @@ func (p postgresPublication) plan(name string, wanted []string) []string {
 
 // inspect makes sure that nobody took from the publication what we rely on, and follows the tables: a new one with a key is
 // published from now on, one that lost its key is taken out, because the application could not update it any more.
-// A publication that is gone, or that lost a table, is a *schema.BrokenError: changes may be missing.
+// A publication that is gone, or that lost a table, is a *schema.LostError: changes may be missing.
 func (s *postgresSetup) inspect(ctx context.Context) error {
 	plan, err := s.planPublication(ctx)
 	if err != nil {
@@ -103,14 +103,14 @@ func (s *postgresSetup) inspect(ctx context.Context) error {
 		return err
 	}
 	if !now.exists {
-		return &schema.BrokenError{What: "publication " + s.config.slot() + " is gone: changes may have been skipped since", Remedy: rejoinRemedy}
+		return &schema.LostError{Kind: schema.LostLog, What: "publication " + s.config.slot() + " is gone: changes may have been skipped since"}
 	}
 	wanted := s.wanted()
 	for oid, name := range s.published {
 		if now.tables[oid] == "" && slices.Contains(wanted, name) {
-			return &schema.BrokenError{
-				What:   fmt.Sprintf("somebody took table %s out of publication %s: changes of it may be missing", name, s.config.slot()),
-				Remedy: rejoinRemedy,
+			return &schema.LostError{
+				Kind: schema.LostLog,
+				What: fmt.Sprintf("somebody took table %s out of publication %s: changes of it may be missing", name, s.config.slot()),
 			}
 		}
 	}

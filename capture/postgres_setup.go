@@ -60,8 +60,9 @@ func (c PostgresConfig) Setup(ctx context.Context) ([]string, error) {
 // the journal's durable Source, after it is certain that the log still reaches it; or, for a new journal (at is empty), the
 // place of a new slot. It may be called again after any interruption.
 //
-// Errors: *schema.RefusedError for what the server does not allow or is not set to, *schema.BrokenError when the log and the
-// journal do not belong together any more, schema.ErrHeld when another process reads the slot.
+// Errors: *schema.RefusedError for what the server does not allow or is not set to, *schema.LostError when the log and the
+// journal do not belong together any more, schema.ErrHeld when another process reads the slot. A loss that Lose has noted is
+// none for a journal that is new and younger.
 func (c PostgresConfig) Prepare(ctx context.Context, epoch uint64, at string) (string, error) {
 	conn, err := c.connect(ctx)
 	if err != nil {
@@ -77,7 +78,11 @@ func (c PostgresConfig) Prepare(ctx context.Context, epoch uint64, at string) (s
 		return "", err
 	}
 	defer func() { _ = stream.Close(context.WithoutCancel(ctx)) }()
-	known, err := s.belongs(ctx, epoch, at)
+	row, err := s.row(ctx)
+	if err != nil {
+		return "", err
+	}
+	how, err := judge(c.Office, epoch, at, row)
 	if err != nil {
 		return "", err
 	}
@@ -87,10 +92,9 @@ func (c PostgresConfig) Prepare(ctx context.Context, epoch uint64, at string) (s
 	if err := s.shape(ctx, true); err != nil {
 		return "", err
 	}
-	if !known {
-		_, err := conn.Exec(ctx, `INSERT INTO cdc_sidecar.journal (office, epoch) VALUES ($1, $2)`, string(c.Office), int64(epoch))
-		if err != nil {
-			return "", c.refused("write cdc_sidecar.journal", err)
+	if how != goesOn {
+		if err := s.begin(ctx, epoch, beganAs(row)); err != nil {
+			return "", err
 		}
 	}
 	return s.newSlot(ctx, stream)
@@ -130,36 +134,6 @@ func (s *postgresSetup) settings(ctx context.Context) error {
 	return nil
 }
 
-// belongs checks that database and journal are of one life. It reports whether the database knows the journal.
-func (s *postgresSetup) belongs(ctx context.Context, epoch uint64, at string) (bool, error) {
-	var exists bool
-	if err := s.conn.QueryRow(ctx, `SELECT to_regclass('cdc_sidecar.journal') IS NOT NULL`).Scan(&exists); err != nil {
-		return false, s.config.refused("look for cdc_sidecar.journal", err)
-	}
-	var stored int64
-	err := pgx.ErrNoRows
-	if exists {
-		err = s.conn.QueryRow(ctx, `SELECT epoch FROM cdc_sidecar.journal WHERE office = $1`, string(s.config.Office)).Scan(&stored)
-	}
-	switch {
-	case errors.Is(err, pgx.ErrNoRows) && at == "":
-		return false, nil
-	case errors.Is(err, pgx.ErrNoRows):
-		return false, &schema.BrokenError{
-			What:   fmt.Sprintf("the database does not know the journal of office %s: it was restored, torn down, or is another one", s.config.Office),
-			Remedy: rejoinRemedy,
-		}
-	case err != nil:
-		return false, s.config.refused("read cdc_sidecar.journal", err)
-	case uint64(stored) != epoch:
-		return false, &schema.BrokenError{
-			What:   fmt.Sprintf("the journal of office %s was lost or belongs to another database (epoch %d here, %d in the database)", s.config.Office, epoch, stored),
-			Remedy: "put the journal's folder back; or " + rejoinRemedy,
-		}
-	}
-	return true, nil
-}
-
 // resume makes sure that the log can be read on from at.
 func (s *postgresSetup) resume(ctx context.Context, stream *pgconn.PgConn, at string) error {
 	place, err := parsePostgresPosition(at)
@@ -173,7 +147,7 @@ func (s *postgresSetup) resume(ctx context.Context, stream *pgconn.PgConn, at st
 }
 
 // shape makes our tables and the publication what they should be. Only a new journal may have a new publication: one that
-// vanished under an old journal is an error.
+// vanished under an old journal is a *schema.LostError.
 func (s *postgresSetup) shape(ctx context.Context, fresh bool) error {
 	plan, err := s.planTables(ctx)
 	if err != nil {

@@ -20,68 +20,89 @@ type postgresSlot struct {
 	ours        bool  // logical, pgoutput, of this database
 	confirmed   pglogrepl.LSN
 	invalidated string // why; empty: it is not
-	end         pglogrepl.LSN
-	retained    int64 // bytes of log that it holds back
+	retained    int64  // bytes of log that it holds back
 	status      string
 }
 
 // slot reads the slot; nil when there is none.
 func (s *postgresSetup) slot(ctx context.Context) (*postgresSlot, error) {
 	var slot postgresSlot
-	var confirmed, end string
+	var confirmed string
 	err := s.conn.QueryRow(ctx, `
 		SELECT coalesce(active_pid, 0), slot_type = 'logical' AND plugin = 'pgoutput' AND database = current_database(),
 		       coalesce(confirmed_flush_lsn, '0/0')::text, coalesce(wal_status, ''),
 		       coalesce(to_jsonb(s) ->> 'invalidation_reason', CASE WHEN wal_status = 'lost' THEN 'its log was removed' END, ''),
-		       pg_current_wal_insert_lsn()::text, coalesce(pg_current_wal_insert_lsn() - restart_lsn, 0)::bigint
+		       coalesce(pg_current_wal_insert_lsn() - restart_lsn, 0)::bigint
 		FROM pg_replication_slots s WHERE slot_name = $1`, s.config.slot()).
-		Scan(&slot.pid, &slot.ours, &confirmed, &slot.status, &slot.invalidated, &end, &slot.retained)
+		Scan(&slot.pid, &slot.ours, &confirmed, &slot.status, &slot.invalidated, &slot.retained)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, s.config.refused("read replication slot "+s.config.slot(), err)
 	}
-	if slot.confirmed, err = pglogrepl.ParseLSN(confirmed); err == nil {
-		slot.end, err = pglogrepl.ParseLSN(end)
-	}
+	slot.confirmed, err = pglogrepl.ParseLSN(confirmed)
 	return &slot, err
 }
 
 // verify makes sure that the slot delivers everything behind at, the journal's durable place.
 func (s *postgresSetup) verify(ctx context.Context, stream *pgconn.PgConn, at postgresPosition) error {
-	name := s.config.slot()
-	broken := func(format string, args ...any) error {
-		return &schema.BrokenError{What: fmt.Sprintf(format, args...), Remedy: rejoinRemedy}
-	}
-	server, err := identify(ctx, stream)
-	if err != nil {
+	if err := s.sameCluster(ctx, stream, at); err != nil {
 		return err
 	}
-	if server.system != at.system {
-		return broken("the journal belongs to the database cluster %s, this is %s", at.system, server.system)
-	}
-	if server.timeline != at.timeline {
-		if err := s.sameHistory(ctx, stream, server.timeline, at); err != nil {
-			return err
-		}
+	name := s.config.slot()
+	lost := func(format string, args ...any) error {
+		return &schema.LostError{Kind: schema.LostLog, What: fmt.Sprintf(format, args...)}
 	}
 	slot, err := s.slot(ctx)
 	switch {
 	case err != nil:
 		return err
 	case slot == nil:
-		return broken("replication slot %s is gone: what was written since %s cannot be read any more", name, at.lsn)
+		return lost("replication slot %s is gone: what was written since %s cannot be read any more", name, at.lsn)
 	case slot.invalidated != "":
-		return broken("replication slot %s was invalidated (%s): what was written since %s cannot be read any more", name, slot.invalidated, at.lsn)
+		return lost("replication slot %s was invalidated (%s): what was written since %s cannot be read any more", name, slot.invalidated, at.lsn)
 	case !slot.ours:
-		return broken("replication slot %s is not ours: another plugin, kind or database", name)
-	case slot.confirmed > at.lsn:
-		return broken("replication slot %s was moved on or recreated by somebody else: it is at %s, the journal ends at %s", name, slot.confirmed, at.lsn)
-	case slot.end < at.lsn:
-		return broken("the database was restored to an earlier state: its log ends at %s, the journal at %s", slot.end, at.lsn)
-	case slot.pid != 0:
+		return lost("replication slot %s is not ours: another plugin, kind or database", name)
+	case slot.pid != 0: // where it stands is settled when its reader has ended
 		return s.held(slot.pid)
+	case slot.confirmed > at.lsn:
+		return lost("replication slot %s was moved on or recreated by somebody else: it is at %s, the journal ends at %s", name, slot.confirmed, at.lsn)
+	}
+	return nil
+}
+
+// sameCluster makes sure that the database is the one of the journal, and has in its history all that the journal has. An
+// upgrade to another cluster looks like a backup, too: its log has other places.
+func (s *postgresSetup) sameCluster(ctx context.Context, stream *pgconn.PgConn, at postgresPosition) error {
+	server, err := identify(ctx, stream)
+	if err != nil {
+		return err
+	}
+	if server.system != at.system {
+		return &schema.LostError{
+			Kind: schema.Restored,
+			What: fmt.Sprintf("the journal belongs to the database cluster %s, this is %s with a copy of its tables", at.system, server.system),
+		}
+	}
+	if server.timeline != at.timeline {
+		if err := s.sameHistory(ctx, stream, server.timeline, at); err != nil {
+			return err
+		}
+	}
+	var text string
+	if err := s.conn.QueryRow(ctx, `SELECT pg_current_wal_insert_lsn()::text`).Scan(&text); err != nil {
+		return s.config.refused("read where the log ends", err)
+	}
+	end, err := pglogrepl.ParseLSN(text)
+	if err != nil {
+		return fmt.Errorf("read where the log ends: %w", err)
+	}
+	if end < at.lsn {
+		return &schema.LostError{
+			Kind: schema.Restored,
+			What: fmt.Sprintf("the database was restored to an earlier state: its log ends at %s, the journal at %s", end, at.lsn),
+		}
 	}
 	return nil
 }
@@ -103,9 +124,9 @@ func (s *postgresSetup) sameHistory(ctx context.Context, stream *pgconn.PgConn, 
 			return nil
 		}
 	}
-	return &schema.BrokenError{
-		What:   fmt.Sprintf("the server's history (timeline %d) does not contain the journal's last place, %s: a standby was promoted without it, or a backup restored", timeline, at),
-		Remedy: rejoinRemedy,
+	return &schema.LostError{
+		Kind: schema.Restored,
+		What: fmt.Sprintf("the server's history (timeline %d) does not contain the journal's last place, %s: a standby was promoted without it, or a backup restored", timeline, at),
 	}
 }
 

@@ -31,9 +31,11 @@ const (
 type Options struct {
 	Office schema.Office
 	Budget int64 // bytes; 0: DefaultBudget
-	Log    *slog.Logger
-	Now    func() time.Time // tests; nil: time.Now
-	Disk   *MemoryDisk      // simulations; nil: the real disk
+	// After is an epoch of a former life: a journal that is made now has a greater one, whatever the clock says.
+	After uint64
+	Log   *slog.Logger
+	Now   func() time.Time // tests; nil: time.Now
+	Disk  *MemoryDisk      // simulations; nil: the real disk
 
 	vfs     types.VFS // tests; nil: the system's files
 	segment int       // tests; bytes of a file, 0: segmentBytes, of a MemoryDisk memorySegmentBytes
@@ -193,9 +195,11 @@ func (j *Journal) cut() error {
 	return nil
 }
 
-// birth writes the first record: the epoch is the time of birth, so that a later life is always greater.
+// birth writes the first record: the epoch is the time of birth, so that a later life is always greater. A clock that was
+// set back meanwhile is not believed.
 func (j *Journal) birth() error {
-	j.pack = packer{now: j.options.Now, head: head{office: j.options.Office, epoch: uint64(j.options.Now().UnixMilli())}}
+	epoch := max(uint64(j.options.Now().UnixMilli()), j.options.After+1)
+	j.pack = packer{now: j.options.Now, head: head{office: j.options.Office, epoch: epoch}}
 	j.pack.add(record{closed: true})
 	if err := j.store(); err != nil {
 		return err

@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,12 +14,16 @@ import (
 	"cdc-sidecar/schema"
 )
 
-// lockName is the file whose lock says that a process has the journal. The system lets go of it when the process ends,
+// LockName is the file whose lock says that a process has the journal. The system lets go of it when the process ends,
 // however that happens; the pid inside is for people.
-const lockName = "lock"
+const LockName = "lock"
+
+// Hold takes a journal's folder without opening what is in it, for whoever puts it aside; LockName has to stay where it is
+// meanwhile. When another process has the journal the error wraps schema.ErrHeld.
+func Hold(dir string) (io.Closer, error) { return lock(dir) }
 
 func lock(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, LockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock journal: %w", err)
 	}
