@@ -63,6 +63,9 @@ func noticedLoss(began string) (kind schema.Lost, noticed bool) {
 	return 0, false
 }
 
+// lostRemedy is what to do about a log that cannot be read on.
+const lostRemedy = "cdc-sidecar run: it begins a new journal and compares the tables with the other offices'"
+
 // begins is the word that notes a loss in the journal's row until the next journal begins.
 func begins(kind schema.Lost) string {
 	if kind == schema.Restored {

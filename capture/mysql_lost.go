@@ -75,3 +75,14 @@ func (c MySQLConfig) order(ctx context.Context, tx *sql.Tx, kind schema.Lost) er
 		ON DUPLICATE KEY UPDATE state = VALUES(state), touched = touched + 1`, string(c.Office), schema.JoinAll, kind.Order(before))
 	return err
 }
+
+// Began is how the life of the office's journal began, as the database knows it: an empty word for a first life.
+func (c MySQLConfig) Began(ctx context.Context) (string, error) {
+	s, err := c.setup(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer s.close()
+	row, err := s.row(ctx)
+	return beganAs(row), err
+}

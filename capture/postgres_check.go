@@ -109,7 +109,7 @@ func (s *postgresSetup) checkSlot(ctx context.Context) ([]schema.Finding, error)
 	}
 	switch {
 	case slot.invalidated != "":
-		return nil, &schema.RefusedError{What: fmt.Sprintf("replication slot %s was invalidated: %s", name, slot.invalidated), Remedy: rejoinRemedy}
+		return nil, &schema.RefusedError{What: fmt.Sprintf("replication slot %s was invalidated: %s", name, slot.invalidated), Remedy: lostRemedy}
 	case !slot.ours:
 		return nil, &schema.RefusedError{What: "replication slot " + name + " is of another plugin, kind or database", Remedy: "SELECT pg_drop_replication_slot('" + name + "')"}
 	case slot.retained > slotWarning:

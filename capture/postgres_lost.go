@@ -88,3 +88,14 @@ func (c PostgresConfig) order(ctx context.Context, tx pgx.Tx, kind schema.Lost) 
 		ON CONFLICT (office, table_name) DO UPDATE SET state = excluded.state, touched = joins.touched + 1`, string(c.Office), schema.JoinAll, kind.Order(before))
 	return err
 }
+
+// Began is how the life of the office's journal began, as the database knows it: an empty word for a first life.
+func (c PostgresConfig) Began(ctx context.Context) (string, error) {
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	row, err := (&postgresSetup{config: c, conn: conn}).row(ctx)
+	return beganAs(row), err
+}

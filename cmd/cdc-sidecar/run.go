@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -36,12 +37,18 @@ type sidecar struct {
 	peers   *peer.Peers
 	keeper  *supervisor
 	state   watch
+
+	after uint64                 // a new journal's epoch is greater
+	began atomic.Pointer[string] // see beganAs
+	lost  *loss                  // why the life ends; set by the session before it calls end
+	end   context.CancelFunc
 }
 
-// runSidecar captures, ships and applies until ctx ends, and then returns nil. It returns an error only when something was
-// refused for good before it was ever ready.
-func runSidecar(ctx context.Context, cfg Config, log *slog.Logger) error {
-	s := &sidecar{cfg: cfg, log: log, db: newOffice(cfg, log)}
+// live runs a sidecar until ctx ends, or until the office has lost its way and needs another journal, one younger than after.
+func live(ctx context.Context, cfg Config, log *slog.Logger, after uint64) (*loss, error) {
+	s := &sidecar{cfg: cfg, log: log, db: newOffice(cfg, log), after: after}
+	ctx, s.end = context.WithCancel(ctx)
+	defer s.end()
 	s.keeper = newSupervisor(log, admin.CaptureCorridor, admin.ShipCorridor, admin.ReceiveCorridor)
 	s.state.started = time.Now()
 
@@ -56,21 +63,22 @@ func runSidecar(ctx context.Context, cfg Config, log *slog.Logger) error {
 		<-served
 	}()
 	if err := s.open(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	if s.journal == nil { // told to stop while another process held it
-		return nil
+		return nil, nil
 	}
 	defer s.close()
 	if err := s.introduce(ctx); err != nil { // before anything else declares: two who make a quorum queue at once disturb each other
-		return err
+		return nil, err
 	}
 	log.Info("the sidecar runs", "office", cfg.Office, "role", cfg.Role, "database", cfg.Database.String(),
 		"broker", brokerConfig(cfg).String(), "journal", s.journal.Epoch(), "version", version)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.keeper.keep(ctx, admin.CaptureCorridor, s.session) })
 	g.Go(func() error { return s.keeper.keep(ctx, admin.ShipCorridor, s.ship) })
-	return g.Wait()
+	err := g.Wait()
+	return s.lost, err
 }
 
 // serve keeps the admin address answering; a port that somebody else has is waited for like everything else.
@@ -91,7 +99,11 @@ func (s *sidecar) open(ctx context.Context) error {
 	ctx, opened := context.WithCancel(ctx)
 	defer opened()
 	err := s.keeper.keep(ctx, admin.CaptureCorridor, func(context.Context, func()) error {
-		j, err := journal.Open(s.cfg.Data, journal.Options{Office: s.cfg.Office, Budget: s.cfg.JournalBudget, Log: s.log})
+		err := retireOn(s.cfg.Data)
+		var j *journal.Journal
+		if err == nil {
+			j, err = journal.Open(s.cfg.Data, journal.Options{Office: s.cfg.Office, Budget: s.cfg.JournalBudget, After: s.after, Log: s.log})
+		}
 		if err != nil {
 			if !errors.Is(err, schema.ErrHeld) {
 				fatal = fmt.Errorf("open the journal: %w", err)
@@ -184,11 +196,16 @@ func (s *sidecar) introduce(ctx context.Context) error {
 // session is everything that needs the office's database: hold the office, prepare the database, then capture, and apply
 // beside it. When one of them loses the database, all of it starts again.
 func (s *sidecar) session(ctx context.Context, up func()) error {
-	release, lost, err := s.db.hold(ctx)
+	release, gone, err := s.db.hold(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
+	return s.noticed(ctx, s.attend(ctx, gone, up))
+}
+
+// attend is a session while the office is held, until gone is closed.
+func (s *sidecar) attend(ctx context.Context, gone <-chan struct{}, up func()) error {
 	src, err := s.source(ctx)
 	if err != nil {
 		return err
@@ -197,7 +214,7 @@ func (s *sidecar) session(ctx context.Context, up func()) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		select {
-		case <-lost:
+		case <-gone:
 			return errors.New("the connection that holds the office was lost")
 		case <-ctx.Done():
 			return ctx.Err()
@@ -243,6 +260,14 @@ func (s *sidecar) source(ctx context.Context) (capture.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.setBack(ctx); err != nil {
+		return nil, err
+	}
+	began, err := s.db.began(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.began.Store(&began)
 	if start != at { // the very first: durable before the log is asked for anything behind it
 		if err := s.journal.Append(ctx, []schema.Transaction{{Source: start}}); err != nil {
 			return nil, fmt.Errorf("note the start of capture: %w", err)

@@ -176,17 +176,17 @@ func TestDoctorWithWrongPasswords(t *testing.T) {
 func TestRetire(t *testing.T) {
 	data := t.TempDir()
 	first, second := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), time.Date(2026, 3, 1, 12, 0, 1, 0, time.UTC)
-	if aside, err := retire(filepath.Join(data, "none"), first); aside != "" || err != nil {
+	if aside, err := retire(filepath.Join(data, "none"), retiredPrefix, first); aside != "" || err != nil {
 		t.Errorf("no folder: %q, %v", aside, err)
 	}
-	if aside, err := retire(data, first); aside != "" || err != nil {
+	if aside, err := retire(data, retiredPrefix, first); aside != "" || err != nil {
 		t.Errorf("an empty folder: %q, %v", aside, err)
 	}
 	for _, at := range []time.Time{first, second} {
 		if err := os.WriteFile(filepath.Join(data, "segment"), []byte(at.String()), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		aside, err := retire(data, at)
+		aside, err := retire(data, retiredPrefix, at)
 		if err != nil {
 			t.Fatal(err)
 		}

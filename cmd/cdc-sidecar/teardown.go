@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cdc-sidecar/broker"
+	"cdc-sidecar/journal"
 	"cdc-sidecar/schema"
 )
 
@@ -70,7 +71,7 @@ func (p *program) tearDown(cmd *cobra.Command, c Config) error {
 	if err != nil {
 		return outside(fmt.Errorf("tear down %s: %w", c.Database, err))
 	}
-	aside, err := retire(c.Data, time.Now())
+	aside, err := retire(c.Data, retiredPrefix, time.Now())
 	if err == nil {
 		err = tools.Teardown(ctx)
 	}
@@ -93,35 +94,93 @@ func teardownDone(c Config, aside string) string {
 	return text
 }
 
+// movingSuffix is at the end of the folder's name until all is in it: a process that was killed meanwhile would leave half a
+// journal, which nobody could open.
+const movingSuffix = ".moving"
+
 // retire moves what is in the journal's folder into a folder of its own there (data itself may be a volume's mount point,
 // which cannot be renamed) and returns that folder; "" when there was nothing.
-func retire(data string, now time.Time) (string, error) {
-	entries, err := os.ReadDir(data)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+func retire(data, prefix string, now time.Time) (string, error) {
+	if err := finishRetire(data); err != nil {
+		return "", err
 	}
-	if err != nil {
+	entries, err := retirees(data)
+	if err != nil || len(entries) == 0 {
+		return "", err
+	}
+	aside := filepath.Join(data, prefix+now.UTC().Format("20060102T150405.000Z"))
+	if err := os.Mkdir(aside+movingSuffix, 0o700); err != nil {
 		return "", fmt.Errorf("put the journal aside: %w", err)
 	}
-	aside, made := filepath.Join(data, retiredPrefix+now.UTC().Format("20060102T150405.000Z")), false
+	return aside, finishRetire(data)
+}
+
+// finishRetire does what retire has begun, if it has.
+func finishRetire(data string) error {
+	moving, err := filepath.Glob(filepath.Join(globEscape.Replace(data), "*"+movingSuffix))
+	if err != nil || len(moving) == 0 {
+		return err
+	}
+	if err := syncFolder(data); err != nil { // its name is there before anything goes
+		return fmt.Errorf("put the journal aside: %w", err)
+	}
+	entries, err := retirees(data)
+	if err != nil {
+		return err
+	}
+	for _, name := range entries {
+		if err := os.Rename(filepath.Join(data, name), filepath.Join(moving[0], name)); err != nil {
+			return fmt.Errorf("put the journal aside: %w", err)
+		}
+	}
+	if err := os.Rename(moving[0], strings.TrimSuffix(moving[0], movingSuffix)); err != nil {
+		return fmt.Errorf("put the journal aside: %w", err)
+	}
+	if err := syncFolder(data); err != nil {
+		return fmt.Errorf("put the journal aside: %w", err)
+	}
+	return nil
+}
+
+// retireOn ends, at a start, what a killed process left of retire.
+func retireOn(data string) error {
+	moving, err := filepath.Glob(filepath.Join(globEscape.Replace(data), "*"+movingSuffix))
+	if err != nil || len(moving) == 0 {
+		return err
+	}
+	held, err := journal.Hold(data)
+	if err != nil {
+		return err
+	}
+	return errors.Join(finishRetire(data), held.Close())
+}
+
+// retirees are the names of what belongs to the journal in its folder. Its lock stays: whoever puts the rest aside holds it.
+func retirees(data string) ([]string, error) {
+	entries, err := os.ReadDir(data)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("put the journal aside: %w", err)
+	}
+	var names []string
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), retiredPrefix) || e.Name() == "lost+found" {
+		name := e.Name()
+		if name == journal.LockName || name == "lost+found" || strings.HasPrefix(name, retiredPrefix) || strings.HasPrefix(name, lostPrefix) {
 			continue
 		}
-		if !made {
-			if err := os.Mkdir(aside, 0o700); err != nil {
-				return "", fmt.Errorf("put the journal aside: %w", err)
-			}
-			made = true
-		}
-		if err := os.Rename(filepath.Join(data, e.Name()), filepath.Join(aside, e.Name())); err != nil {
-			return "", fmt.Errorf("put the journal aside: %w", err)
-		}
+		names = append(names, name)
 	}
-	if !made {
-		return "", nil
+	return names, nil
+}
+
+func syncFolder(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
 	}
-	return aside, nil
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // outside marks an error of database or broker: exit code 3, unless the verb was told to stop.
