@@ -272,6 +272,7 @@ func (s *sidecar) source(ctx context.Context) (capture.Source, error) {
 		if err := s.journal.Append(ctx, []schema.Transaction{{Source: start}}); err != nil {
 			return nil, fmt.Errorf("note the start of capture: %w", err)
 		}
+		s.log.Info("a journal begins", "journal", s.journal.Epoch(), "after", s.beganAs(), "place", start)
 	}
 	return s.db.open(ctx, start)
 }
