@@ -26,6 +26,8 @@ type Clocks interface {
 	Writers(table schema.TableName) []schema.Office
 	// Passed returns when the log has been read to a mark that this office wrote.
 	Passed(ctx context.Context, mark uint64) error
+	// Released is the last seq that the clocks may have forgotten: what they do not know may have been touched then. It only rises.
+	Released() uint64
 	// Last is the last seq that the clocks know.
 	Last() uint64
 	// Now is the head's hybrid logical clock.
@@ -75,6 +77,7 @@ func (w *writer) barrier(ctx context.Context) error {
 		return fmt.Errorf("wait until the log is read to mark %d: %w", mark, err)
 	}
 	w.known = a.options.Clocks.Last()
+	w.stream.lives(w.known)
 	w.tally.Barriers++
 	w.tally.BarrierSeconds += time.Since(began).Seconds()
 	return nil
@@ -171,7 +174,8 @@ func (w *writer) contested(ctx context.Context) (bool, error) {
 			}
 		}
 	}
-	return false, nil
+	released := w.stream.applier.options.Clocks.Released()
+	return slices.ContainsFunc(w.steps, func(st step) bool { return st.contested && w.blindness(&st, released) != sighted }), nil
 }
 
 // standingRow is a row of this office that is locked: as it stands in the open transaction.
@@ -201,20 +205,26 @@ func (w *writer) arbitrate(ctx context.Context) error {
 	}
 	for i := range steps {
 		st := &steps[i]
-		met, by, err := false, version{}, error(nil)
+		m, err := meeting{}, error(nil)
 		truncates := st.contested && st.change.Op == schema.Truncate
 		if st.contested && !truncates {
-			met, by, err = w.meets(st)
+			m, err = w.meet(ctx, st)
 		}
 		switch {
 		case err != nil:
 		case truncates: // row by row: a row that comes behind the barrier is not touched
 			err = w.settleTruncate(ctx, st)
 			clear(w.standing)
-		case !met || len(w.queue(st)) > 0: // what is disputed is decided when it is written: in order
+		case len(w.queue(st)) > 0: // what is disputed is decided when it is written: in order
 			err = w.parkable(ctx, st)
-		default:
-			err = w.settle(ctx, st, by)
+		case m.conflict:
+			err = w.settle(ctx, st, m.by)
+		case m.partial:
+			err = w.abstain(ctx, st)
+		case !m.settled:
+			if err = w.parkable(ctx, st); err == nil {
+				w.wrote(st)
+			}
 		}
 		if err != nil {
 			return err
@@ -371,7 +381,7 @@ func (w *writer) author(tx *schema.Transaction) version {
 func (w *writer) contest(st *step, local schema.Row, met version) (contest, error) {
 	c := contest{
 		policy: st.policy, table: st.plan.target.Table, op: st.change.Op, local: local, localBy: met,
-		by: w.author(st.tx),
+		by: w.author(st.tx), blind: st.blind != sighted,
 	}
 	var err error
 	if st.change.Op != schema.Delete {
@@ -552,15 +562,14 @@ func (w *writer) settleTruncate(ctx context.Context, st *step) error {
 		if err := w.barrier(ctx); err != nil { // for the rows just locked
 			return err
 		}
-		seen := w.seen(st.tx)
 		for i := range keys {
 			row := t.RowID(keys[i])
-			seq, by, err := w.against(st, row)
+			kept, by, err := w.outlives(st, row)
 			if err != nil {
 				return err
 			}
 			s := &standingRow{table: t, key: keys[i], row: images[i]}
-			if seq <= seen {
+			if !kept {
 				if err := w.become(ctx, st, s, nil); err != nil {
 					return err
 				}
@@ -577,6 +586,23 @@ func (w *writer) settleTruncate(ctx context.Context, st *step) error {
 		}
 		return nil
 	})
+}
+
+// outlives reports whether a row stays when its table is emptied by an office that had not seen its last touch, or that may not have
+// had the row at all, and whose it is.
+func (w *writer) outlives(st *step, row schema.RowID) (bool, version, error) {
+	seq, by, err := w.against(st, row)
+	if err != nil || seq > w.seen(st.tx) {
+		return true, by, err
+	}
+	if st.blind = w.blindness(st, 0); st.blind != joining {
+		return false, by, nil
+	}
+	if seq == 0 {
+		by = w.stranger(st)
+	}
+	mine, err := w.mine(st, row)
+	return !mine, by, err
 }
 
 // sweep goes through a table in batches of locked rows.

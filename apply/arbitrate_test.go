@@ -35,6 +35,7 @@ type clocks struct {
 	tables  map[schema.TableName][]touch
 	writers map[schema.TableName][]schema.Office
 	marks   []uint64
+	gone    uint64 // released
 	behind  func() // what applications do once the rows are locked
 	refuse  error
 }
@@ -45,7 +46,7 @@ const known = 77
 func (c *clocks) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.rows, c.tables, c.behind, c.refuse = map[schema.RowID][]touch{}, map[schema.TableName][]touch{}, nil, nil
+	c.rows, c.tables, c.behind, c.refuse, c.gone = map[schema.RowID][]touch{}, map[schema.TableName][]touch{}, nil, nil, 0
 }
 
 // touched notes a touch of rows of item.
@@ -99,7 +100,12 @@ func (c *clocks) Passed(_ context.Context, mark uint64) error {
 	return refuse
 }
 
-func (c *clocks) Last() uint64      { return known }
+func (c *clocks) Last() uint64 { return known }
+func (c *clocks) Released() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gone
+}
 func (c *clocks) Now() schema.Stamp { return schema.Stamp{Millis: 900} }
 
 func (c *clocks) barriers() int {

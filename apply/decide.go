@@ -23,6 +23,7 @@ type contest struct {
 	before  schema.Row // what the other office's log has of its row before; nil: nothing
 	remote  schema.Row // the row as the other office has it, columns that its log left out are Unchanged; nil: deleted
 	by      version
+	blind   bool // the other office may not have had the row as it was here
 }
 
 // version says whose an image is.
@@ -78,7 +79,7 @@ func (c *contest) decide() (decision, error) {
 		}
 		return c.latest(), nil
 	case schema.Merge, schema.Add:
-		if c.local == nil || c.remote == nil {
+		if c.local == nil || c.remote == nil || c.blind && c.before == nil { // whole rows, of which nobody knows what is new in them
 			return c.latest(), nil
 		}
 		return c.blend()

@@ -419,7 +419,7 @@ func (w *writer) overrule(ctx context.Context, queue []schema.Transaction, rows 
 		if err != nil || st == nil {
 			return nil, nil, err
 		}
-		for _, row := range st.touched() {
+		for j, row := range st.touched() {
 			if looked[row] {
 				continue
 			}
@@ -429,10 +429,17 @@ func (w *writer) overrule(ctx context.Context, queue []schema.Transaction, rows 
 			if err != nil {
 				return nil, nil, err
 			}
-			if seq <= w.seen(st.tx) && (local == nil || st.change.Op != schema.Insert) {
+			odd, err := w.oddWaiting(st, j, local)
+			if err != nil {
+				return nil, nil, err
+			}
+			if seq <= w.seen(st.tx) && (local == nil || st.change.Op != schema.Insert) && !odd {
 				continue
 			}
-			c := contest{policy: st.policy, table: st.plan.target.Table, op: st.change.Op, local: local, localBy: by, remote: rows[row], by: w.author(&queue[len(queue)-1])}
+			c := contest{
+				policy: st.policy, table: st.plan.target.Table, op: st.change.Op, local: local, localBy: by,
+				remote: rows[row], by: w.author(&queue[len(queue)-1]), blind: odd,
+			}
 			c.before = w.baseOf(st, local)
 			d, err := c.decide()
 			if err != nil {

@@ -60,6 +60,7 @@ type step struct {
 	joins     bool // has the form of the step before it and touches other rows than those it joins: one statement may write all of them (an insert of a row that it joins would fail)
 	absent    bool // a delete that is to find nothing: what it deletes was never written
 	policy    schema.Policy
+	blind     blindness // as of the last look at the clocks
 }
 
 // touched are the rows that the step touches.

@@ -31,6 +31,9 @@ type stream struct {
 	known bool       // have is what the database has; after an error it is read again
 	have  schema.Position
 	open  *opened
+	// since is what the clocks knew when they first had all that was applied before the epoch life of the stream; see writer.mine.
+	life, since uint64
+
 	work  writer
 	stats Stats
 
@@ -69,6 +72,13 @@ func (s *stream) load(ctx context.Context) error {
 	s.applier.release(ses)
 	s.have, s.known = have, true
 	return nil
+}
+
+// lives notes at a barrier, behind which the clocks know everything to known, that the stream is in a life of its own since then.
+func (s *stream) lives(known uint64) {
+	if s.life != s.have.Epoch {
+		s.life, s.since = s.have.Epoch, known
+	}
 }
 
 func (s *stream) apply(ctx context.Context, txs []schema.Transaction) error {

@@ -24,12 +24,14 @@ type writer struct {
 	stamps    map[schema.Position]schema.Stamp // by place of the transactions in hand, where rows are contested
 	arrival   schema.Stamp                     // the latest of the stream: what is given to one from too far ahead is behind it
 	decided   map[schema.RowID]version
+	plainly   map[schema.RowID]bool // written as their changes have them; see mine
 	conflicts []Conflict
 	disputed  disputes              // parked before
 	waiting   disputes              // parked in it
 	unparked  map[schema.RowID]bool // what had been parked before was written in it
 	collision error                 // the last
 	known     uint64
+	released  uint64                        // by the clocks, when the call began
 	standing  map[schema.RowID]*standingRow // of the call
 
 	sequences sequences
@@ -48,6 +50,7 @@ type writer struct {
 func (w *writer) start(s *stream, ses session, parts bool) {
 	w.stream, w.ses, w.parts, w.tally, w.last = s, ses, parts, Stats{}, nil
 	w.sequences.log = s.applier.options.Log
+	w.plainly = nil
 	w.stamps, w.decided, w.conflicts, w.unparked, w.collision, w.known = nil, nil, nil, nil, nil, 0
 	w.disputed, w.waiting = s.applier.disputed(), disputes{}
 	if s.applier.options.Clocks != nil {
@@ -93,6 +96,11 @@ func (w *writer) together(ctx context.Context) (surprise bool, err error) {
 		surprise, err = w.contested(ctx)
 	}
 	if err != nil || !surprise {
+		for i := range w.steps {
+			if w.parts && err == nil {
+				w.wrote(&w.steps[i])
+			}
+		}
 		return false, err
 	}
 	if w.tally = tally; w.parts {
@@ -157,6 +165,9 @@ func (w *writer) forget() {
 func (w *writer) plan(ctx context.Context, txs []schema.Transaction) error {
 	o := &w.stream.applier.options
 	have, progress := w.stream.have, w.ses.defs().progressForm()
+	if o.Clocks != nil {
+		w.released = o.Clocks.Released()
+	}
 	for i := range txs {
 		tx := &txs[i]
 		if o.Role == schema.Head && tx.Part == 0 {
@@ -316,7 +327,7 @@ func (w *writer) follow(p *plan, c *schema.Change, st *step) (held bool, err err
 			return false, &schema.RejectedError{Table: p.source.TableName, Cause: errNoOldValues, Remedy: p.oldValues(st.tx.Origin)}
 		}
 	}
-	st.alone = st.contested && c.Op == schema.Truncate || w.disputes(st)
+	st.alone = st.contested && (c.Op == schema.Truncate || w.blindness(st, w.released) != sighted) || w.disputes(st)
 	if !holding {
 		return false, nil
 	}

@@ -309,6 +309,13 @@ func (f *Follower) Last() uint64 {
 	return f.last
 }
 
+// Released is the last seq that the index may have forgotten, or never had: it has what the journal holds, and the journal lets
+// go first. It only rises, so whoever asks behind other questions knows what their answers may have lacked.
+func (f *Follower) Released() uint64 {
+	first, _ := f.journal.Bounds()
+	return first - 1
+}
+
 // Against is the last touch of the row, or of its whole table, that was not a plain apply of origin; seq 0: none.
 func (f *Follower) Against(table schema.TableName, row schema.RowID, origin schema.Office) (uint64, schema.Office, schema.Stamp, error) {
 	t, err := f.current().Against(table, row, origin)
