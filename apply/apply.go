@@ -50,6 +50,10 @@ type session interface {
 	// fetchKeys reads the next keys in the key's order behind from (nil: the first), and locks their rows; fewer than limit:
 	// there are no more.
 	fetchKeys(ctx context.Context, t *catalog.Table, from schema.Row, limit int) ([]schema.Row, error)
+	// fetchStretch reads the next rows by a lookup of newStretch; see there.
+	fetchStretch(ctx context.Context, q *lookup, from schema.Row, limit, most int) (stretch, error)
+	// sizes are the server's estimates of the tables, in their order.
+	sizes(ctx context.Context, tables []catalog.Table) ([]catalog.Size, error)
 	// queue sends a statement that returns no rows of interest before the next run's steps.
 	queue(statement string)
 	commit(ctx context.Context) error
@@ -110,6 +114,7 @@ type Applier struct {
 	writers  map[schema.TableName]map[schema.Office]bool // branches that wrote a table which this office itself does not
 	caughtUp bool                                        // the clocks know what was applied in the life before
 	triedAt  time.Time
+	widths   map[schema.TableName]int // bytes of a row, on the average of the last stretch read
 }
 
 // maxIdle bounds the connections kept between transactions: one for the stream that runs, one for a second beside it.
@@ -138,6 +143,7 @@ func New(target Target, o Options) *Applier {
 	return &Applier{
 		target: target, options: o, patience: busyLimit, streams: map[schema.Office]*stream{}, notified: map[schema.TableName]time.Time{},
 		counts: map[Conflict]uint64{}, writers: map[schema.TableName]map[schema.Office]bool{},
+		widths: map[schema.TableName]int{},
 	}
 }
 

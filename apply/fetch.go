@@ -69,17 +69,13 @@ func fetchKeys(ctx context.Context, s asker, t *catalog.Table, from schema.Row, 
 	if len(t.Key) == 0 {
 		return nil, keyless(t)
 	}
-	q := newFetchKeys(t, from != nil)
-	var args []schema.Value
-	if from != nil {
-		var err error
-		if args, err = q.bind(from, nil); err != nil {
-			return nil, err
-		}
+	q := newStretch(t, catalog.NewKeyReader(t), from != nil, true)
+	steps, err := q.stretch(from, limit)
+	if err != nil {
+		return nil, err
 	}
-	args = append(args, schema.Of(strconv.Itoa(limit)))
 	var rows []schema.Row
-	err := s.ask(ctx, []step{{form: q.form, args: args}}, q.reader.Width(), func(_ int, values [][]byte) error {
+	err = s.ask(ctx, steps, q.reader.Width(), func(_ int, values [][]byte) error {
 		row, err := q.row(values)
 		rows = append(rows, row)
 		return err
@@ -88,6 +84,66 @@ func fetchKeys(ctx context.Context, s asker, t *catalog.Table, from schema.Row, 
 		return nil, fmt.Errorf("fetch keys of table %s: %w", t.TableName, err)
 	}
 	return rows, nil
+}
+
+// errEnough says that a stretch was given up in the middle of its answer, and with it the session.
+var errEnough = errors.New("the rest of the rows is not wanted")
+
+// stretch is a part of a table, in the order of its key.
+type stretch struct {
+	rows   []schema.Row
+	bytes  int  // of their values, as the server sent them
+	behind bool // more came than was taken
+}
+
+// fetchStretch reads the next rows in the key's order behind from (nil: the first), at most limit and, but for the first, at
+// most so many bytes of values, without a lock: one statement. When far more come, it gives the connection up (errEnough, with
+// what it took): a table may have small rows and then a thousand large ones.
+func fetchStretch(ctx context.Context, s asker, q *lookup, from schema.Row, limit, most int) (got stretch, err error) {
+	steps, err := q.stretch(from, limit)
+	if err != nil {
+		return got, err
+	}
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	left := 0
+	err = s.ask(ctx, steps, q.reader.Width(), func(_ int, values [][]byte) error {
+		size := 0
+		for _, v := range values {
+			size += len(v)
+		}
+		if got.behind = got.behind || got.full(size, most); got.behind {
+			if left += size; left > most {
+				giveUp()
+			}
+			return nil
+		}
+		row, err := q.row(values)
+		got.rows, got.bytes = append(got.rows, row), got.bytes+size
+		return err
+	})
+	switch {
+	case left > most:
+		return got, errEnough
+	case err != nil:
+		return stretch{}, fmt.Errorf("read rows of table %s: %w", q.table.TableName, err)
+	}
+	return got, nil
+}
+
+// full reports whether a row of so many bytes is too much.
+func (s *stretch) full(size, most int) bool { return len(s.rows) > 0 && s.bytes+size > most }
+
+// stretch is the statement of a form of newStretch with its values.
+func (q *lookup) stretch(from schema.Row, limit int) ([]step, error) {
+	var args []schema.Value
+	if from != nil {
+		var err error
+		if args, err = q.bind(from, nil); err != nil {
+			return nil, err
+		}
+	}
+	return []step{{form: q.form, args: append(args, schema.Of(strconv.Itoa(limit)))}}, nil
 }
 
 func keyless(t *catalog.Table) error {
@@ -99,7 +155,7 @@ func keyless(t *catalog.Table) error {
 
 func newFetch(t *catalog.Table, lock bool) *lookup {
 	q := &lookup{table: t, reader: catalog.NewReader(t), form: &form{}}
-	q.form.text("SELECT " + q.reader.Select() + " FROM " + tableName(t.Engine, t.OwnSchema, t.Name))
+	q.form.text("SELECT " + q.reader.Select() + " FROM " + only(t) + tableName(t.Engine, t.OwnSchema, t.Name))
 	separator := " WHERE "
 	for _, k := range t.Key {
 		q.compare(separator, k, " = ")
@@ -112,9 +168,13 @@ func newFetch(t *catalog.Table, lock bool) *lookup {
 	return q
 }
 
-func newFetchKeys(t *catalog.Table, behind bool) *lookup {
-	q := &lookup{table: t, reader: catalog.NewKeyReader(t), form: &form{}}
-	q.form.text("SELECT " + q.reader.Select() + " FROM " + tableName(t.Engine, t.OwnSchema, t.Name))
+// newStretch reads rows in the order of the key: the database's own, under its collations, in which no two rows are equal.
+func newStretch(t *catalog.Table, reader *catalog.Reader, behind, lock bool) *lookup {
+	q := &lookup{table: t, reader: reader, form: &form{}}
+	q.form.text("SELECT " + q.reader.Select() + " FROM " + only(t) + tableName(t.Engine, t.OwnSchema, t.Name))
+	if t.Engine != schema.Postgres {
+		q.form.text(" FORCE INDEX (PRIMARY)") // the key, whatever the server thinks of the rest of the table
+	}
 	order := " ORDER BY "
 	if behind {
 		q.form.text(" WHERE ")
@@ -126,9 +186,19 @@ func newFetchKeys(t *catalog.Table, behind bool) *lookup {
 	}
 	q.form.text(" LIMIT ")
 	q.form.value(schema.Column{Kind: schema.KindInt})
-	q.form.text(" FOR UPDATE")
+	if lock {
+		q.form.text(" FOR UPDATE")
+	}
 	q.form.finish()
 	return q
+}
+
+// only leaves out the rows of tables that inherit from this one: each of those is a table of its own. Partitions are not.
+func only(t *catalog.Table) string {
+	if t.Inherited && !t.Partitioned {
+		return "ONLY "
+	}
+	return ""
 }
 
 // behind writes the condition that a row stands behind a key. Postgres finds the place in the index when rows are compared,

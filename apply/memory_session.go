@@ -389,6 +389,56 @@ func (s *memorySession) fetchKeys(ctx context.Context, t *catalog.Table, from sc
 	return rows, err
 }
 
+func (s *memorySession) fetchStretch(ctx context.Context, q *lookup, from schema.Row, limit, most int) (got stretch, err error) {
+	in := s.db.tables[q.table.TableName]
+	err = s.round(ctx, "stretch", func() error {
+		for _, key := range s.all(in) {
+			row := s.row(memoryCell{in, 0, key})
+			if from != nil && key <= in.keyOf(from) || len(got.rows) == limit || got.behind {
+				continue
+			}
+			size := 0
+			for _, v := range row {
+				size += len(v.Text())
+			}
+			if got.behind = got.full(size, most); !got.behind {
+				got.rows, got.bytes = append(got.rows, q.only(row)), got.bytes+size
+			}
+		}
+		return nil
+	})
+	return got, err
+}
+
+// only is what a reader of the table, or of its key alone, gives of a row.
+func (q *lookup) only(row schema.Row) schema.Row {
+	if q.reader.Width() == len(row) {
+		return slices.Clone(row)
+	}
+	image := make(schema.Row, len(row))
+	for _, k := range q.table.Key {
+		image[k] = row[k]
+	}
+	return image
+}
+
+func (s *memorySession) sizes(ctx context.Context, tables []catalog.Table) ([]catalog.Size, error) {
+	sizes := make([]catalog.Size, len(tables))
+	err := s.round(ctx, "sizes", func() error {
+		for i := range tables {
+			rows := s.db.tables[tables[i].TableName].rows
+			sizes[i].Rows = uint64(len(rows))
+			for _, row := range rows {
+				for _, v := range row {
+					sizes[i].Bytes += uint64(len(v.Text()))
+				}
+			}
+		}
+		return nil
+	})
+	return sizes, err
+}
+
 // MemoryConflict is an entry of the conflict log by the names of its columns.
 type MemoryConflict map[string]string
 

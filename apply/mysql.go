@@ -291,6 +291,14 @@ func (s *mysqlSession) fetchKeys(ctx context.Context, t *catalog.Table, from sch
 	return fetchKeys(ctx, s, t, from, limit)
 }
 
+func (s *mysqlSession) fetchStretch(ctx context.Context, q *lookup, from schema.Row, limit, most int) (stretch, error) {
+	return fetchStretch(ctx, s, q, from, limit, most)
+}
+
+func (s *mysqlSession) sizes(ctx context.Context, tables []catalog.Table) ([]catalog.Size, error) {
+	return catalog.MySQLSizes(ctx, s.conn, tables)
+}
+
 // ask sends many statements as one query. One statement with a UNION or a list of keys would not do: a union makes other types
 // of some columns, and for a list the server may choose to read the whole table.
 func (s *mysqlSession) ask(ctx context.Context, steps []step, width int, answer func(i int, values [][]byte) error) error {

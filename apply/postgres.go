@@ -27,6 +27,9 @@ var postgresManners = map[string]string{
 	// Many rows of a table are looked up by their keys one after the other, in the order in which they came: the planner must
 	// not choose to read a table of millions for some thousand of them. See also replan.
 	"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off", "jit": "off",
+	// A stretch of a table is read along its key's index, to where it ends, and not gathered from all that follows and sorted;
+	// and it takes no more than one of the server's cores.
+	"enable_bitmapscan": "off", "enable_sort": "off", "max_parallel_workers_per_gather": "0",
 	// A transaction in parts waits for its next part; a sidecar that is gone must not hold row locks.
 	"idle_in_transaction_session_timeout": "120s",
 }
@@ -246,6 +249,14 @@ func (s *postgresSession) fetch(ctx context.Context, t *catalog.Table, keys []sc
 
 func (s *postgresSession) fetchKeys(ctx context.Context, t *catalog.Table, from schema.Row, limit int) ([]schema.Row, error) {
 	return fetchKeys(ctx, s, t, from, limit)
+}
+
+func (s *postgresSession) fetchStretch(ctx context.Context, q *lookup, from schema.Row, limit, most int) (stretch, error) {
+	return fetchStretch(ctx, s, q, from, limit, most)
+}
+
+func (s *postgresSession) sizes(ctx context.Context, tables []catalog.Table) ([]catalog.Size, error) {
+	return catalog.PostgresSizes(ctx, s.conn, tables)
 }
 
 func (s *postgresSession) ask(ctx context.Context, steps []step, _ int, answer func(i int, values [][]byte) error) error {
