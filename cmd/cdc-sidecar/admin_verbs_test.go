@@ -22,6 +22,7 @@ type fakeSidecar struct {
 	live    error
 	removed []schema.Office
 	log     admin.Conflicts // nil: none
+	jobs    admin.Jobs      // nil: none
 }
 
 func (s *fakeSidecar) Status() admin.Status { return s.status }
@@ -87,7 +88,9 @@ func serveAdmin(t *testing.T, s *fakeSidecar, network, token string) string {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- admin.Serve(ctx, l, admin.Options{Source: s, Conflicts: s.log, Token: token}) }()
+	go func() {
+		ended <- admin.Serve(ctx, l, admin.Options{Source: s, Conflicts: s.log, Jobs: s.jobs, Token: token})
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -106,6 +109,26 @@ func serveAdmin(t *testing.T, s *fakeSidecar, network, token string) string {
 func TestStatusText(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	golden(t, "testdata/status.golden", statusText(running(now).status, now))
+}
+
+// A branch that joins says how far it is, and one that synchronises by schedule when it does so next.
+func TestStatusTextOfJoining(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	s := admin.Status{
+		Office: "north", Role: schema.Branch, Engine: schema.MariaDB, Version: "1.2.3", State: admin.Degraded, Ready: true,
+		Corridors: []admin.Corridor{{Name: admin.ShipCorridor, State: admin.CorridorClosed}},
+		Sync:      admin.Sync{Mode: admin.SyncScheduled, Schedule: "30 2 * * *", Next: now.Add(14*time.Hour + 30*time.Minute), Last: now.Add(-10 * time.Hour)},
+		Joining: &admin.Joining{Phase: "taking rows", Why: "this office is new", Since: now.Add(-time.Minute), Tables: []admin.JoinTable{
+			{Table: "customers", State: admin.JoinDone, Rows: 5000, Total: 4900},
+			{Table: "orders", State: admin.JoinRunning, Rows: 250000, Total: 1000000, RowsPerSecond: 20000, Remaining: 37.5},
+			{Table: "prices", State: admin.JoinWaiting},
+		}},
+	}
+	golden(t, "testdata/status_joining.golden", statusText(s, now))
+	s.Sync, s.Joining = admin.Sync{Mode: admin.SyncManual}, nil
+	if got := statusText(s, now); !strings.Contains(got, "sync: manual, closed until the next one (cdc-sidecar sync --wait), last never\n") {
+		t.Errorf("got %s", got)
+	}
 }
 
 func TestOfficesText(t *testing.T) {

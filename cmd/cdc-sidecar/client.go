@@ -97,6 +97,14 @@ func (c *client) send(ctx context.Context, method, path string, body io.Reader, 
 	return nil
 }
 
+// problemError is what the sidecar itself answered to a request that it did not do.
+type problemError struct {
+	status int
+	detail string
+}
+
+func (e *problemError) Error() string { return e.detail }
+
 // refusal is the error of an answer with an error code; probes have their own body with one, which goes into result.
 func (c *client) refusal(reply *http.Response, body []byte, result any) error {
 	var p admin.Problem
@@ -104,7 +112,7 @@ func (c *client) refusal(reply *http.Response, body []byte, result any) error {
 	case reply.StatusCode == http.StatusUnauthorized:
 		return &environmentError{fmt.Errorf("the sidecar at %s wants its admin token: set admin_token, or CDC_ADMIN_TOKEN, as the sidecar has it", c.address)}
 	case json.Unmarshal(body, &p) == nil && p.Detail != "":
-		return errors.New(p.Detail)
+		return &problemError{status: reply.StatusCode, detail: p.Detail}
 	case result != nil && json.Unmarshal(body, result) == nil:
 		return nil
 	default:

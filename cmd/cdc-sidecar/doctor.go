@@ -79,7 +79,7 @@ func (p *program) examine(cmd *cobra.Command, c Config, printSQL bool) error {
 		a.Text = title + findingsText(groups, marksFor(isTerminal(p.Out))) + closing(count)
 	}
 	if count.Failures > 0 {
-		return &failedAnswer{a, exitEnvironment}
+		return &failedAnswer{answer: a, code: exitEnvironment}
 	}
 	return p.report(cmd, a)
 }

@@ -41,7 +41,7 @@ func (p *program) newHealthcheckCommand() *cobra.Command {
 			text := fmt.Sprintf("ok=%t %s\n", r.OK, strings.Join(r.Reasons, "; "))
 			a := answer{Text: text, Summary: map[string]bool{"ok": r.OK}, Result: r}
 			if !r.OK {
-				return &failedAnswer{a, exitRuntime}
+				return &failedAnswer{answer: a, code: exitRuntime}
 			}
 			return p.report(cmd, a)
 		},

@@ -36,6 +36,18 @@ func TestEveryVerbHasAnExample(t *testing.T) {
 	}
 }
 
+// The help of the verbs that have most to say.
+func TestHelpTexts(t *testing.T) {
+	t.Setenv("CDC_CONFIG", "")
+	for _, name := range []string{"sync", "verify"} {
+		code, stdout, stderr := verb(t, name, "--help")
+		if code != exitOK || stderr != "" {
+			t.Errorf("%s: exit code %d, %s", name, code, stderr)
+		}
+		golden(t, "testdata/help_"+name+".golden", stdout)
+	}
+}
+
 func TestCompletion(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		var out bytes.Buffer

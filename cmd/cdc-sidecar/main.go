@@ -92,7 +92,7 @@ func (p *program) newRootCommand() *cobra.Command {
 	flags.BoolVar(&p.json, "json", p.json, "print one JSON object {command, ok, summary, result, error} on standard output")
 	root.AddCommand(
 		p.newRunCommand(), p.newDoctorCommand(), p.newSetupCommand(), p.newTeardownCommand(), p.newStatusCommand(),
-		p.newOfficesCommand(), p.newConflictsCommand(), p.newHealthcheckCommand(), p.newDemoCommand(), p.newVersionCommand(),
+		p.newSyncCommand(), p.newVerifyCommand(), p.newOfficesCommand(), p.newConflictsCommand(), p.newHealthcheckCommand(), p.newDemoCommand(), p.newVersionCommand(),
 	)
 	return root
 }

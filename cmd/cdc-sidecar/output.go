@@ -55,10 +55,12 @@ type environmentError struct{ cause error }
 func (e *environmentError) Error() string { return e.cause.Error() }
 func (e *environmentError) Unwrap() error { return e.cause }
 
-// failedAnswer is a verb that did its work and has bad news: the answer is printed like a good one, ok is false.
+// failedAnswer is a verb that did its work and has bad news: the answer is printed like a good one, ok is false. A cause is
+// told beside it: then the verb did only part of its work.
 type failedAnswer struct {
 	answer
-	code int
+	code  int
+	cause error // nil: none
 }
 
 func (e *failedAnswer) Error() string { return "the answer has failures" }
@@ -93,21 +95,28 @@ func (p *program) write(cmd *cobra.Command, a answer, ok bool, failure error) er
 func (p *program) fail(cmd *cobra.Command, err error) int {
 	var bad *failedAnswer
 	if errors.As(err, &bad) {
-		if err = p.write(cmd, bad.answer, false, nil); err == nil {
+		if err = p.write(cmd, bad.answer, false, bad.cause); err == nil {
+			if bad.cause != nil && !p.json {
+				p.complain(bad.cause)
+			}
 			return bad.code
 		}
 	}
 	if p.json && p.write(cmd, answer{}, false, err) == nil {
 		return exitCode(err)
 	}
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintf(p.Err, "cdc-sidecar: %s\n", line)
-	}
+	p.complain(err)
 	var usage *usageError
 	if errors.As(err, &usage) {
 		fmt.Fprintf(p.Err, "Try: %s --help\n", cmd.CommandPath())
 	}
 	return exitCode(err)
+}
+
+func (p *program) complain(err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(p.Err, "cdc-sidecar: %s\n", line)
+	}
 }
 
 func exitCode(err error) int {

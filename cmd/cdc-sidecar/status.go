@@ -92,8 +92,12 @@ func statusText(s admin.Status, now time.Time) string {
 	_ = w.Flush() // into memory
 	fmt.Fprintf(&b, "journal %s of %s, transactions %d to %d, sent to %d, applied everywhere to %d; program %s\n",
 		size(s.Journal.Bytes), size(s.Journal.Budget), s.Journal.First, s.Journal.Last, s.Journal.Published, s.Journal.Released, s.Version)
+	b.WriteString(syncStateText(s.Sync, now))
 	for _, reason := range s.Reasons() {
 		fmt.Fprintf(&b, "! %s\n", reason)
+	}
+	if s.Joining != nil {
+		b.WriteString(joiningText(s.Joining))
 	}
 	if n := s.Conflicts.Open; n > 0 {
 		fmt.Fprintf(&b, "! conflicts that wait for a person: %d (cdc-sidecar conflicts list --state open)\n", n)
@@ -107,6 +111,54 @@ func statusText(s admin.Status, now time.Time) string {
 	for _, notice := range s.Notices {
 		fmt.Fprintf(&b, "note: %s\n", notice)
 	}
+	return b.String()
+}
+
+// syncStateText is the line about manual and scheduled synchronisation; empty in realtime.
+func syncStateText(s admin.Sync, now time.Time) string {
+	if s.Mode == "" || s.Mode == admin.SyncRealtime {
+		return ""
+	}
+	line := "sync: " + s.Mode
+	switch {
+	case s.Open:
+		line += ", open now"
+	case s.Next.IsZero():
+		line += ", closed until the next one (cdc-sidecar sync --wait)"
+	default:
+		line += fmt.Sprintf(" (%s), closed until the next one in %s", s.Schedule, span(max(0, s.Next.Sub(now))))
+	}
+	last := "never"
+	if !s.Last.IsZero() {
+		last = ago(s.Last, now)
+	}
+	return line + ", last " + last + "\n"
+}
+
+// joiningText is a line with a bar for each table that is not done, and one for all that are.
+func joiningText(j *admin.Joining) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+	done := 0
+	for _, t := range j.Tables {
+		if t.State == admin.JoinDone {
+			done++
+			continue
+		}
+		about, rate, remaining := "?", "-", "-"
+		if t.Total > 0 {
+			about = strconv.FormatUint(max(t.Total, t.Rows), 10)
+		}
+		if t.RowsPerSecond > 0 {
+			rate = fmt.Sprintf("%.0f/s", t.RowsPerSecond)
+		}
+		if t.Remaining > 0 {
+			remaining = span(time.Duration(t.Remaining*float64(time.Second))) + " left"
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%d of about %s rows\t%s\t%s\n", printable(t.Table), bar(t.Rows, max(t.Total, t.Rows)), t.Rows, about, rate, remaining)
+	}
+	_ = w.Flush() // into memory
+	fmt.Fprintf(&b, "  tables done: %d of %d\n", done, len(j.Tables))
 	return b.String()
 }
 
