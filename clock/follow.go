@@ -280,6 +280,16 @@ func (f *Follower) Passed(ctx context.Context, mark uint64) error {
 	return f.wait(ctx, func() bool { return f.ready && f.mark >= mark })
 }
 
+// Reached returns when the index knows the office's stream to seq.
+func (f *Follower) Reached(ctx context.Context, seq uint64) error {
+	return f.wait(ctx, func() bool { return f.ready && f.last >= seq })
+}
+
+// Arrived returns when the head has processed this office's changes to seq.
+func (f *Follower) Arrived(ctx context.Context, seq uint64) error {
+	return f.wait(ctx, func() bool { return f.acked >= seq })
+}
+
 func (f *Follower) wait(ctx context.Context, met func() bool) error {
 	for {
 		f.mu.Lock()

@@ -69,7 +69,7 @@ func (p *Peers) hear(ctx context.Context, msg *schema.Message, h *schema.Hello) 
 		return err
 	}
 	p.tell(from.office, schema.Control{Welcome: &schema.Welcome{
-		To: from.office, Progress: from.progress, First: first, Last: last, Expired: lags, Program: p.cfg.Program, Restored: p.cfg.Restored,
+		To: from.office, Progress: from.progress, First: first, Last: last, Expired: lags, Program: p.cfg.Program, Restored: p.cfg.Restored != nil && p.cfg.Restored(),
 	}})
 	return nil
 }
@@ -112,7 +112,7 @@ func (p *Peers) tailed(from *member, msg *schema.Message, t *schema.Tail) {
 		return
 	}
 	p.mu.Lock()
-	from.tail = t.Last
+	from.tail, from.told = t.Last, time.Now()
 	if t.Answers != 0 {
 		from.ask.open = false
 	}

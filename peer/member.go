@@ -29,6 +29,7 @@ type member struct {
 	spool    *spool          // the pieces of a transaction whose end has not come
 	chunk    []byte          // the pieces of a chunk whose end has not come
 	tail     uint64          // the last seq it said it had sent
+	told     time.Time       // when it said so
 	ask      ask
 	held     string // why its stream is held; empty: it is not
 	join     bool   // it, or we, must join before the stream goes on

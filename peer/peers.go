@@ -113,8 +113,9 @@ type Config struct {
 	// Acknowledged is told, at a branch, how far the head had processed our stream at the place of what is applied next. It
 	// comes before that is applied. Nil: nobody wants to know.
 	Acknowledged func(seq uint64)
-	// Restored says of a head that its database had gone back to an earlier state when its journal's epoch began.
-	Restored bool
+	// Restored says of a head whether its database had gone back to an earlier state when its journal's epoch began; nil: it
+	// had not.
+	Restored func() bool
 	Server   Server // at the head; nil: branches' requests for rows are passed by
 	Joiner   Joiner // at a branch; nil: it takes the head's stream from its first transaction on, while the head holds that
 	Log      *slog.Logger

@@ -17,6 +17,8 @@ type Status struct {
 	Progress       schema.Position // of its stream, applied here
 	Acknowledged   schema.Position // of our stream, applied there
 	Unacknowledged uint64          // transactions of ours that it has not confirmed
+	Tail           uint64          // of its stream: the last that it said it had sent
+	Told           time.Time
 	Heard          time.Time
 	Lag            time.Time // commit time of the last transaction applied from it
 	Halted         *Halt
@@ -33,7 +35,7 @@ func (p *Peers) Status() ([]Status, Counts) {
 	for _, m := range p.members {
 		s := Status{
 			Office: m.office, Engine: m.engine, Epoch: m.epoch, State: m.state(now), Cause: m.held,
-			Progress: m.progress, Acknowledged: m.reported, Heard: m.heard, Lag: m.lag, Unacknowledged: last,
+			Tail: m.tail, Told: m.told, Progress: m.progress, Acknowledged: m.reported, Heard: m.heard, Lag: m.lag, Unacknowledged: last,
 		}
 		if m.reported.Epoch == epoch {
 			s.Unacknowledged = last - min(last, m.reported.Seq)

@@ -100,7 +100,7 @@ func (t *Table) DecodeKey(b []byte) (Row, error) {
 type Compare struct {
 	To   Office
 	ID   uint64 // given by who asks; the Reports bear it
-	Spec []byte // what exactly, as JSON of the room that does it
+	Spec []byte // what exactly, as JSON of the room that does it; empty: not any more
 }
 
 // Report is what a branch says of a comparison that the head asked for: how far it is, and in the end what it found.

@@ -1,0 +1,50 @@
+package resync
+
+import (
+	"context"
+
+	"cdc-sidecar/schema"
+)
+
+// Resume comes before the office's own log is read on, from behind seen (the head's position that the log had shown applied at
+// that place; anew: from where it ends). It returns the tables whose own changes are blind from there on, until the log itself
+// says otherwise. A new office is so from its first change on.
+func (c *Client) Resume(ctx context.Context, seen schema.Position, anew, member bool) (pending []string, err error) {
+	joins, err := c.db.Joins(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(joins) == 0 && !member && c.cfg.Mode != None {
+		star := state{Phase: preparing, Why: "this office is new"}
+		joins = []Join{{Table: schema.JoinAll, Pending: true}}
+		if err := c.turn(ctx, star, true); err != nil {
+			return nil, err
+		}
+	}
+	var touch []Join
+	for _, j := range joins {
+		behind := anew || j.At.Epoch == seen.Epoch && j.At.Seq < seen.Seq
+		switch {
+		case j.Pending:
+			pending = append(pending, j.Table)
+		case !behind && j.At.Epoch != 0: // the end of this join may stand further on in the log
+			pending, touch = append(pending, j.Table), append(touch, j)
+		}
+	}
+	if len(touch) > 0 {
+		err = c.db.SaveJoins(ctx, touch)
+	}
+	return pending, err
+}
+
+// Pending reports whether the table is being made equal: a change of a row that is not here yet is not missed.
+func (c *Client) Pending(table schema.TableName) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name := table.String()
+	if c.overwriting == name {
+		return true
+	}
+	p := c.tables[name]
+	return (c.star.Phase == beginning || c.star.Phase == copying) && p != nil && !p.Done
+}

@@ -1,0 +1,321 @@
+package resync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"cdc-sidecar/schema"
+)
+
+// Database is the branch's own database.
+type Database interface {
+	Reader
+	// Keys reads keys alone, like Stretch.
+	Keys(ctx context.Context, table schema.TableName, from schema.Row, limit int) (t *schema.Table, keys []schema.Row, more bool, err error)
+	// Create makes a table of the head's definition, and makes its changes be captured, before it returns.
+	Create(ctx context.Context, t *schema.Table) error
+	// Chunk applies rows as the head has them at a place of its stream: Inserts are written whatever stands, Deletes are of rows
+	// that are not there. Rows with own changes that the head has not met are passed by. The joins are saved with them.
+	Chunk(ctx context.Context, head schema.Office, at schema.Position, changes []schema.Change, save []Join) error
+	// Claim makes own rows go up as if they had been changed now; absent: that there are no such rows.
+	Claim(ctx context.Context, table schema.TableName, keys []schema.Row, absent bool) error
+	Joins(ctx context.Context) ([]Join, error)
+	SaveJoins(ctx context.Context, joins []Join) error
+	DropJoins(ctx context.Context, tables []string) error
+	// Overtake returns when the office's own log has been read to what is committed now.
+	Overtake(ctx context.Context) error
+	// Held reports whether a row has own changes that the head has not met, as far as the own log has been read.
+	Held(table schema.TableName, row schema.RowID) (bool, error)
+	// Disputed reports whether something of the row waits here for a person, or for another row.
+	Disputed(ctx context.Context, row schema.RowID) (bool, error)
+	// Arrived returns when the head has met everything that is committed here now.
+	Arrived(ctx context.Context) error
+}
+
+// Join is a row of schema.JoinsTable.
+type Join struct {
+	Table   string
+	Pending bool
+	At      schema.Position
+	State   []byte
+}
+
+// Head is the way to the head.
+type Head interface {
+	Say(to schema.Office, c schema.Control)
+	// Greet makes the head welcome us soon.
+	Greet()
+}
+
+// Mode says how a new branch joins.
+type Mode string
+
+// The modes.
+const (
+	Diff    Mode = "diff"    // what differs comes
+	Replace Mode = "replace" // all rows come, and those that only the branch has go
+	None    Mode = "none"    // the tables are equal already
+)
+
+// Extra says what becomes of rows that only the branch has.
+type Extra string
+
+// The ways.
+const (
+	Send   Extra = "send"
+	Delete Extra = "delete"
+	Keep   Extra = "keep"
+)
+
+// Config is what a Client needs to know.
+type Config struct {
+	Office   schema.Office
+	Dir      string // for the keys of tables under way
+	Mode     Mode
+	Extra    Extra
+	Rows     uint64 // a second; 0: no limit
+	Bytes    uint64 // a second
+	Receives func(schema.TableName) bool
+	Sends    func(schema.TableName) bool
+	Log      *slog.Logger
+	Now      func() time.Time // nil: time.Now
+	// Matches says whether a name matches a glob, as the configuration writes it; an empty one: any.
+	Matches func(glob string, table schema.TableName) bool
+}
+
+// Client makes a branch equal to its head, and compares it. One pass over a table runs at a time.
+type Client struct {
+	cfg  Config
+	db   Database
+	head Head
+	pace pace
+
+	taking sync.Mutex // held while a chunk is taken, and to change what is waited for
+	wanted *exchange
+
+	mu       sync.Mutex
+	id       uint64
+	standing Standing
+	star     state // of schema.JoinAll
+	known    bool  // star is what the database has
+	tables   map[string]*progress
+	at       schema.Position // where the last chunk stood
+	// overwriting is the table that a job writes the head's rows to; empty: none.
+	overwriting string
+	jobs        []*Job
+	asked       map[uint64]*Job // by the head
+	wake        chan struct{}
+}
+
+// Standing is how this branch stands to the head.
+type Standing struct {
+	Head         schema.Office
+	Progress, At schema.Position
+	First        uint64
+	Lost         string
+	Restored     bool
+}
+
+// NewClient makes a Client; Run lets it work.
+func NewClient(cfg Config, db Database, head Head) *Client {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Client{
+		cfg: cfg, db: db, head: head, pace: newPace(cfg.Rows, cfg.Bytes), id: uint64(cfg.Now().UnixMicro()),
+		tables: map[string]*progress{}, wake: make(chan struct{}, 1),
+	}
+}
+
+func (c *Client) rouse() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run joins where that is due, and does the jobs that it is given, until ctx ends or the database fails.
+func (c *Client) Run(ctx context.Context) error {
+	if err := c.load(ctx); err != nil {
+		return err
+	}
+	for {
+		worked, err := c.work(ctx)
+		if err != nil {
+			return err
+		}
+		if worked {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.wake:
+		}
+	}
+}
+
+func (c *Client) work(ctx context.Context) (bool, error) {
+	if worked, err := c.join(ctx); worked || err != nil {
+		return worked, err
+	}
+	return c.job(ctx)
+}
+
+// taker deals with one chunk. After an error it is as if it had not been called.
+type taker func(ctx context.Context, at schema.Position, c *schema.Chunk, changes []schema.Change) error
+
+// exchange is one request to the head and what is done with the answer. Client.taking guards it.
+type exchange struct {
+	fetch  schema.Fetch
+	any    bool // the place of the answer does not matter: our apply of the head's stream stands still
+	take   taker
+	part   uint32 // expected next
+	next   []byte // the key behind what was taken
+	event  chan struct{}
+	done   bool
+	missed bool // it has to be asked for again
+	err    error
+}
+
+const (
+	// askAgain is how long nothing may come of a request before it is made again; it doubles up to askAgainMost, for lines on
+	// which a chunk takes minutes.
+	askAgain     = 5 * time.Second
+	askAgainMost = 2 * time.Minute
+)
+
+// errRefused wraps what the head says cannot be served.
+var errRefused = errors.New("the head cannot serve it")
+
+// exchange asks the head, again and again, until the answer has been taken whole. take is called while the apply of the head's
+// stream stands still at the chunk's place.
+func (c *Client) exchange(ctx context.Context, f schema.Fetch, anyPlace bool, take taker) error {
+	patience, pause := askAgain, lookLater
+	for {
+		c.mu.Lock()
+		c.id++
+		f.ID = c.id
+		c.mu.Unlock()
+		e := &exchange{fetch: f, any: anyPlace, take: take, event: make(chan struct{}, 1), next: f.From}
+		c.want(e)
+		c.head.Say("", schema.Control{Fetch: &f})
+		done, some, err := c.await(ctx, e, patience)
+		if err != nil || done {
+			return err
+		}
+		if some {
+			patience, pause = askAgain, lookLater
+		} else {
+			patience = min(2*patience, askAgainMost)
+		}
+		if len(f.Keys) == 0 {
+			f.From = e.next
+		}
+		if e.missed { // the stream is somewhere else just now: give it time to come here
+			if err := sleep(ctx, pause); err != nil {
+				return err
+			}
+			pause = min(2*pause, lookLaterMost)
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+func (c *Client) want(e *exchange) {
+	c.taking.Lock()
+	defer c.taking.Unlock()
+	c.wanted = e
+}
+
+// await returns when the answer is whole, when it has to be asked for again, or when nothing has come of it for a while. Behind
+// it nothing of this exchange is taken any more.
+func (c *Client) await(ctx context.Context, e *exchange, patience time.Duration) (done, some bool, err error) {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-ctx.Done():
+			waiting, err = false, ctx.Err()
+		case <-timer.C:
+			waiting = false
+		case <-e.event:
+			timer.Reset(patience)
+			c.taking.Lock()
+			waiting = !e.done && !e.missed && e.err == nil
+			c.taking.Unlock()
+		}
+	}
+	c.want(nil)
+	if err == nil {
+		err = e.err
+	}
+	return e.done, e.part > 0, err
+}
+
+// Take takes a chunk; see peer.Joiner.
+func (c *Client) Take(ctx context.Context, _ schema.Office, at schema.Position, exact bool, chunk *schema.Chunk) error {
+	c.taking.Lock()
+	defer c.taking.Unlock()
+	e := c.wanted
+	if e == nil || e.done || e.missed || e.err != nil || chunk.ID != e.fetch.ID {
+		return nil
+	}
+	err := c.take(ctx, e, at, exact, chunk)
+	select {
+	case e.event <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+func (c *Client) take(ctx context.Context, e *exchange, at schema.Position, exact bool, chunk *schema.Chunk) error {
+	placed := exact || e.any || len(chunk.Tables) > 0 || schema.Planted(schema.ChunkAnywhere)
+	switch {
+	case chunk.Error != "":
+		e.err = fmt.Errorf("%w: %s", errRefused, chunk.Error)
+		return nil
+	case !placed || chunk.Part != e.part:
+		e.missed = true
+		return nil
+	}
+	changes, err := chunk.Changes()
+	if err == nil {
+		err = e.take(ctx, at, chunk, changes)
+	}
+	var rejected *schema.RejectedError
+	switch {
+	case err == nil:
+	case errors.As(err, &rejected), errors.Is(err, schema.ErrUnknown), errors.Is(err, errOfTable):
+		e.err = err
+		return nil
+	default:
+		e.missed = true
+		return err // the session's: it begins anew, and we ask again
+	}
+	c.mu.Lock()
+	c.at = at
+	c.mu.Unlock()
+	e.part++
+	if e.done = chunk.Last; len(chunk.Next) > 0 {
+		e.next = chunk.Next
+	}
+	return nil
+}
+
+// errOfTable marks errors that concern one table, whatever the connection does.
+var errOfTable = errors.New("the table cannot be compared")

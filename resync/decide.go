@@ -1,0 +1,187 @@
+package resync
+
+import (
+	"context"
+	"slices"
+
+	"cdc-sidecar/schema"
+)
+
+// pair is a row as both have it; nil where there is none.
+type pair struct {
+	key          []byte
+	row          schema.RowID
+	change       *schema.Change // the head's word
+	ownKey       schema.Row
+	theirs, ours schema.Row
+	columns      []string // that differ
+}
+
+// decide deals with rows that were asked for by key: while it runs, our apply of the head's stream stands at the chunk's place,
+// so what is not equal, and not on its way, differs. Keys that are dealt with leave left.
+func (p *pass) decide(ctx context.Context, at schema.Position, c *schema.Chunk, changes []schema.Change, left map[string]bool) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	differ, err := p.differing(ctx, c, changes, left)
+	if err != nil {
+		return err
+	}
+	if differ, err = p.settled(ctx, differ); err != nil {
+		return err
+	}
+	p.note("", func(r *schema.TableReport) { r.Bytes += uint64(len(c.Rows)) })
+	if err := p.act(ctx, at, differ); err != nil {
+		return err
+	}
+	for i := range differ {
+		delete(left, string(differ[i].key))
+	}
+	return nil
+}
+
+// differing are the rows that both do not have alike. Equal ones leave left; of moving ones nothing is said.
+func (p *pass) differing(ctx context.Context, c *schema.Chunk, changes []schema.Change, left map[string]bool) ([]pair, error) {
+	if err := p.learn(changes[0].Table); err != nil {
+		return nil, err
+	}
+	var pairs []pair
+	var keys []schema.Row
+	for i := range changes {
+		if slices.Contains(c.Moving, uint32(i)) {
+			continue
+		}
+		own, err := p.ownKey(&changes[i])
+		if err != nil {
+			return nil, err
+		}
+		pairs = append(pairs, pair{
+			key: changes[i].Table.AppendKey(nil, changes[i].KeyRow()), row: p.own.RowID(own), change: &changes[i], ownKey: own, theirs: changes[i].After,
+		})
+		keys = append(keys, own)
+	}
+	ours, all := make([]schema.Row, len(keys)), make([]int, len(keys))
+	for i := range all {
+		all[i] = i
+	}
+	if err := p.find(ctx, keys, ours, all); err != nil {
+		return nil, err
+	}
+	differ, equal := pairs[:0], uint64(0)
+	for i, pr := range pairs {
+		pr.ours = ours[i]
+		same := pr.ours == nil && pr.theirs == nil
+		if pr.ours != nil && pr.theirs != nil {
+			same, pr.columns = schema.SameRow(pr.change.Table, pr.theirs, p.own, pr.ours)
+		}
+		if !same {
+			differ = append(differ, pr)
+			continue
+		}
+		if delete(left, string(pr.key)); pr.ours != nil {
+			equal++
+		}
+	}
+	p.note("", func(r *schema.TableReport) { r.Equal += equal })
+	return differ, nil
+}
+
+// settled leaves out what is on its way up: what the head has not met of ours. Whether that is so is known of everything that our
+// log has been read to; so it is read to here first.
+func (p *pass) settled(ctx context.Context, differ []pair) ([]pair, error) {
+	if len(differ) == 0 {
+		return nil, nil
+	}
+	if err := p.c.db.Overtake(ctx); err != nil {
+		return nil, err
+	}
+	still := differ[:0]
+	for _, pr := range differ {
+		held, err := p.c.db.Held(p.table, pr.row)
+		if err != nil {
+			return nil, err
+		}
+		if !held {
+			still = append(still, pr)
+		}
+	}
+	return still, nil
+}
+
+// act counts what differs and does about it what the pass is for.
+func (p *pass) act(ctx context.Context, at schema.Position, differ []pair) error {
+	var write []schema.Change
+	var claims, absent []schema.Row
+	var sent, removed, repaired uint64
+	for i := range differ {
+		pr := &differ[i]
+		if err := p.found(ctx, pr); err != nil {
+			return err
+		}
+		switch {
+		case pr.theirs == nil && (p.why.extra == Send || p.why.claim):
+			claims, sent = append(claims, pr.ownKey), sent+1
+		case pr.theirs == nil && p.why.extra == Delete:
+			write, removed = append(write, *pr.change), removed+1
+		case pr.theirs == nil:
+		case pr.ours == nil && p.why.absent:
+			absent, sent = append(absent, pr.ownKey), sent+1
+		case pr.ours != nil && p.why.claim:
+			claims, sent = append(claims, pr.ownKey), sent+1
+		case p.why.take:
+			write, repaired = append(write, *pr.change), repaired+1
+		}
+	}
+	if len(write) > 0 {
+		if err := p.c.db.Chunk(ctx, p.c.headName(), at, write, p.join(at, p.state)); err != nil {
+			return err
+		}
+	}
+	for _, c := range []struct {
+		keys   []schema.Row
+		absent bool
+	}{{claims, false}, {absent, true}} {
+		if len(c.keys) > 0 {
+			if err := p.c.db.Claim(ctx, p.table, c.keys, c.absent); err != nil {
+				return err
+			}
+		}
+	}
+	p.note("", func(r *schema.TableReport) { r.Sent += sent; r.Removed += removed; r.Repaired += repaired })
+	return nil
+}
+
+// found counts a row that differs, and names it.
+func (p *pass) found(ctx context.Context, pr *pair) error {
+	disputed, err := p.c.db.Disputed(ctx, pr.row)
+	if err != nil {
+		return err
+	}
+	kind := schema.KeyDifferent
+	switch {
+	case disputed:
+		kind = schema.KeyDisputed
+	case pr.ours == nil:
+		kind = schema.KeyMissingHere
+	case pr.theirs == nil:
+		kind = schema.KeyMissingThere
+	}
+	p.note("", func(r *schema.TableReport) {
+		switch kind {
+		case schema.KeyDisputed:
+			r.Disputed++
+		case schema.KeyMissingHere:
+			r.MissingHere++
+		case schema.KeyMissingThere:
+			r.MissingThere++
+		default:
+			r.Different++
+		}
+		if len(r.Keys) >= schema.MaxKeys {
+			r.KeysLeftOut++
+			return
+		}
+		r.Keys = append(r.Keys, schema.KeyReport{Kind: kind, Key: pr.change.KeyString(), Columns: pr.columns})
+	})
+	return nil
+}

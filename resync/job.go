@@ -1,0 +1,339 @@
+package resync
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"cdc-sidecar/schema"
+)
+
+// Spec is what a person, or the head, wants compared.
+type Spec struct {
+	Table  string `json:"table,omitempty"` // a glob; empty: all
+	Where  string `json:"where,omitempty"` // CEL
+	Resync bool   `json:"resync,omitempty"`
+	Repair bool   `json:"repair,omitempty"`
+	// Prefer is whose row stays where the two differ: the head's, or (ours true) this branch's.
+	Ours  bool   `json:"ours,omitempty"`
+	Extra Extra  `json:"extra,omitempty"`
+	All   bool   `json:"all,omitempty"`  // of a resync: all rows come
+	Rows  uint64 `json:"rows,omitempty"` // a second; 0: as configured
+}
+
+// JobState says how far a job is.
+type JobState string
+
+// The states, the words of the API.
+const (
+	Waiting   JobState = "waiting"
+	Running   JobState = "running"
+	Done      JobState = "done"
+	Failed    JobState = "failed"
+	Cancelled JobState = "cancelled"
+)
+
+// Result is a job as it stands.
+type Result struct {
+	State  JobState             `json:"state"`
+	Error  string               `json:"error,omitempty"`
+	Note   string               `json:"note,omitempty"`
+	Tables []schema.TableReport `json:"tables"`
+}
+
+// Job is one comparison that somebody asked for.
+type Job struct {
+	spec   Spec
+	report func(Result)  // told of progress and of the end; may be nil
+	quit   chan struct{} // closed by Cancel
+	cancel func()
+
+	// Under Client.mu:
+	state  JobState
+	err    error
+	tables []*progress
+	told   time.Time
+	done   chan struct{}
+}
+
+// Start begins a job behind those that were given before.
+func (c *Client) Start(spec Spec, report func(Result)) *Job {
+	j := &Job{spec: spec, report: report, quit: make(chan struct{}), state: Waiting, done: make(chan struct{})}
+	j.cancel = sync.OnceFunc(func() { close(j.quit) })
+	c.mu.Lock()
+	c.jobs = append(c.jobs, j)
+	c.mu.Unlock()
+	c.rouse()
+	return j
+}
+
+// Cancel ends a job; what is done stays done.
+func (c *Client) Cancel(j *Job) { j.cancel(); c.rouse() }
+
+// Result is how far a job is.
+func (c *Client) Result(j *Job) Result {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.resultLocked(j)
+}
+
+// Done is closed when the job has ended.
+func (j *Job) Done() <-chan struct{} { return j.done }
+
+func (c *Client) resultLocked(j *Job) Result {
+	r := Result{State: j.state, Tables: []schema.TableReport{}}
+	if j.err != nil {
+		r.Error = j.err.Error()
+	}
+	if c.star.Phase != joined && c.star.Phase != "" && j.state == Waiting {
+		r.Note = "this office is joining: " + c.star.Why
+	}
+	for _, t := range j.tables {
+		report := t.report
+		report.Keys = append([]schema.KeyReport(nil), report.Keys...)
+		r.Tables = append(r.Tables, report)
+	}
+	return r
+}
+
+// keptAsked is how many of the head's wishes are remembered, in case the head did not hear how they ended.
+const keptAsked = 16
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// Asked takes the head's wish for a comparison; what comes of it is reported to the head.
+func (c *Client) Asked(a *schema.Compare) {
+	if len(a.Spec) == 0 {
+		c.forget(a.ID)
+		return
+	}
+	var spec Spec
+	if err := json.Unmarshal(a.Spec, &spec); err != nil {
+		c.head.Say("", schema.Control{Report: &schema.Report{ID: a.ID, Done: true, Body: encode(Result{State: Failed, Error: "the branch cannot read what is asked: " + err.Error()})}})
+		return
+	}
+	c.mu.Lock()
+	known := c.asked[a.ID]
+	if c.asked == nil {
+		c.asked = map[uint64]*Job{}
+	}
+	for id, j := range c.asked {
+		if len(c.asked) > keptAsked && id != a.ID && isClosed(j.done) {
+			delete(c.asked, id)
+		}
+	}
+	c.mu.Unlock()
+	if known != nil { // the head repeats what it has no report of
+		c.tell(a.ID, c.Result(known))
+		return
+	}
+	j := c.Start(spec, func(r Result) { c.tell(a.ID, r) })
+	c.mu.Lock()
+	c.asked[a.ID] = j
+	c.mu.Unlock()
+}
+
+// forget lets go of a job that the head asked for and has given up.
+func (c *Client) forget(id uint64) {
+	c.mu.Lock()
+	j := c.asked[id]
+	delete(c.asked, id)
+	c.mu.Unlock()
+	if j != nil {
+		c.Cancel(j)
+	}
+}
+
+func (c *Client) tell(id uint64, r Result) {
+	done := r.State == Done || r.State == Failed || r.State == Cancelled
+	if !done { // names come with the end
+		for i := range r.Tables {
+			r.Tables[i].Keys = nil
+		}
+	}
+	c.head.Say("", schema.Control{Report: &schema.Report{ID: id, Done: done, Body: encode(r)}})
+}
+
+// job does the oldest job that waits.
+func (c *Client) job(ctx context.Context) (bool, error) {
+	c.mu.Lock()
+	var j *Job
+	if len(c.jobs) > 0 && c.standing.Head != "" && c.standing.Lost == "" && (c.star.Phase == joined || c.star.Phase == "") {
+		j = c.jobs[0]
+		j.state = Running
+	}
+	c.mu.Unlock()
+	if j == nil {
+		return false, nil
+	}
+	working, stop := context.WithCancel(ctx)
+	defer stop()
+	go func() {
+		select {
+		case <-j.quit:
+			stop()
+		case <-working.Done():
+		}
+	}()
+	err := c.do(working, j)
+	if err != nil && !j.cancelled() && (ctx.Err() != nil || !ofTable(err)) {
+		return true, err // the connections': the job is begun again with the next session
+	}
+	c.end(j, err)
+	return true, nil
+}
+
+func (j *Job) cancelled() bool { return isClosed(j.quit) }
+
+func (c *Client) end(j *Job, err error) {
+	c.mu.Lock()
+	c.jobs = c.jobs[1:]
+	switch {
+	case j.cancelled():
+		j.state = Cancelled
+	case err != nil:
+		j.state, j.err = Failed, err
+	default:
+		j.state = Done
+	}
+	r := c.resultLocked(j)
+	c.mu.Unlock()
+	close(j.done)
+	if j.report != nil {
+		j.report(r)
+	}
+}
+
+// tellEvery is how often whoever asked hears how far a job is.
+const tellEvery = time.Second
+
+func (c *Client) progressed(j *Job) {
+	c.mu.Lock()
+	if j.report == nil || c.cfg.Now().Sub(j.told) < tellEvery {
+		c.mu.Unlock()
+		return
+	}
+	j.told = c.cfg.Now()
+	r := c.resultLocked(j)
+	c.mu.Unlock()
+	j.report(r)
+}
+
+func (c *Client) do(ctx context.Context, j *Job) error {
+	c.mu.Lock()
+	j.tables = nil // a former try's
+	c.mu.Unlock()
+	tables, err := c.list(ctx)
+	if err != nil {
+		return err
+	}
+	var failed error
+	found := false
+	for _, t := range tables {
+		if c.cfg.Matches != nil && !c.cfg.Matches(j.spec.Table, t.Table.TableName) {
+			continue
+		}
+		found = true
+		if err := c.compareTable(ctx, j, t); err != nil {
+			if !ofTable(err) || ctx.Err() != nil {
+				return err
+			}
+			failed = errors.Join(failed, fmt.Errorf("table %s: %w", t.Table.TableName, err))
+		}
+	}
+	if !found && failed == nil {
+		return fmt.Errorf("%w: no table that this office takes from the head matches %q", errOfTable, j.spec.Table)
+	}
+	if failed == nil && (j.spec.Repair || j.spec.Resync) {
+		failed = c.db.Arrived(ctx)
+	}
+	return failed
+}
+
+func (c *Client) compareTable(ctx context.Context, j *Job, t schema.TableSize) error {
+	name := t.Table.String()
+	state := &progress{Table: t.Table.TableName, Total: t.Rows, started: c.cfg.Now(), report: schema.TableReport{Table: name, Total: t.Rows}}
+	c.mu.Lock()
+	j.tables = append(j.tables, state)
+	c.mu.Unlock()
+	why := purpose{where: j.spec.Where}
+	if j.spec.Repair || j.spec.Resync {
+		why.take, why.all, why.claim = true, j.spec.All, j.spec.Ours
+		if why.extra = j.spec.Extra; why.extra == "" {
+			why.extra = c.cfg.Extra
+		}
+		if !c.cfg.Sends(t.Table.TableName) {
+			why.claim = false
+			if why.extra == Send {
+				why.extra = Keep
+			}
+		}
+		// Own changes meanwhile are marked in the log: they may be made to rows that the head's are written over.
+		if err := c.db.SaveJoins(ctx, []Join{{Table: name, Pending: true, State: encode(&progress{Table: t.Table.TableName})}}); err != nil {
+			return err
+		}
+		if err := c.db.Overtake(ctx); err != nil {
+			return err
+		}
+		c.overwrites(name)
+		defer c.overwrites("")
+	}
+	p := c.pass(t.Table.TableName, why, state)
+	p.job = j
+	if j.spec.Rows > 0 {
+		p.pace = newPace(j.spec.Rows, 0)
+	}
+	err := p.run(ctx)
+	if why.take {
+		err = errors.Join(err, c.db.DropJoins(context.WithoutCancel(ctx), []string{name}))
+	}
+	p.note("done", nil)
+	return err
+}
+
+func (c *Client) overwrites(name string) {
+	c.mu.Lock()
+	c.overwriting = name
+	c.mu.Unlock()
+}
+
+// Progress is what a join, or a comparison under way, looks like.
+type Progress struct {
+	Phase  string
+	Why    string
+	Since  time.Time
+	Tables []TableProgress
+}
+
+// TableProgress is one table of it.
+type TableProgress struct {
+	schema.TableReport
+	Done  bool
+	Error string
+}
+
+// Progress is how far the join is; nil when there is none.
+func (c *Client) Progress() *Progress {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.star.Phase == "" || c.star.Phase == joined {
+		return nil
+	}
+	out := &Progress{Phase: string(c.star.Phase), Why: c.star.Why, Since: c.star.Since}
+	for _, p := range c.tables {
+		t := TableProgress{TableReport: p.report, Done: p.Done, Error: p.Error}
+		t.Keys = nil
+		out.Tables = append(out.Tables, t)
+	}
+	return out
+}

@@ -1,0 +1,437 @@
+package resync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"cdc-sidecar/schema"
+)
+
+// purpose is what a pass over a table is for.
+type purpose struct {
+	take   bool   // what differs, or is missing here, comes from the head
+	claim  bool   // what differs goes up
+	absent bool   // claim: what is missing here goes up as deleted
+	all    bool   // all rows come, without comparing them first
+	extra  Extra  // what only this office has; empty: it is counted
+	frozen bool   // our apply of the head's stream stands still, so the place of a chunk does not matter
+	save   bool   // how far it is survives a restart
+	where  string // CEL
+}
+
+// progress is how far a table is: what of it is durable is JSON in the table's joins row.
+type progress struct {
+	Table   schema.TableName
+	Cursor  []byte   `json:"cursor,omitempty"`  // the key behind which the head's rows are still to be looked at
+	Looked  bool     `json:"looked,omitempty"`  // at all of the head's rows
+	Filled  bool     `json:"filled,omitempty"`  // the table was empty at the begin: rows come without being compared
+	Pending [][]byte `json:"pending,omitempty"` // keys that have to be looked at again
+	Rows    uint64   `json:"rows"`
+	Total   uint64   `json:"total"` // about
+	Done    bool     `json:"done,omitempty"`
+	Error   string   `json:"error,omitempty"`
+
+	report  schema.TableReport
+	started time.Time
+	ended   time.Time
+}
+
+// pass compares one table with the head's, and does what it is for about each row that is not equal.
+type pass struct {
+	c      *Client
+	why    purpose
+	table  schema.TableName
+	own    *schema.Table
+	hasher *schema.Hasher
+	theirs *schema.Table // the hasher is for
+	where  *Filter
+	keys   *keySet
+	state  *progress
+	report *schema.TableReport // shared with who reports: under Client.mu
+	pace   pace
+	job    *Job       // whose it is; nil: the join's
+	from   schema.Row // our own key behind which the head's next rows are likely
+}
+
+const (
+	// resolveBatch is how many keys are asked for at once.
+	resolveBatch = 500
+	// lookLater is the first wait before rows are looked at again that were being written; it doubles up to lookLaterMost.
+	lookLater     = 50 * time.Millisecond
+	lookLaterMost = 2 * time.Second
+	// slack is how many own rows are read beyond as many as the head has in a stretch.
+	slack = 64
+)
+
+// run makes the pass. Errors that wrap errOfTable, errRefused or are *schema.RejectedError concern this table alone.
+func (p *pass) run(ctx context.Context) error {
+	var err error
+	if p.own, err = p.c.db.Definition(ctx, p.table); err != nil {
+		return err
+	}
+	if p.own == nil {
+		return fmt.Errorf("%w: there is no table %s here", errOfTable, p.table)
+	}
+	if p.where, err = NewFilter(p.why.where, p.own, p.c.cfg.Office); err != nil {
+		return fmt.Errorf("%w: %w", errOfTable, err)
+	}
+	fresh := len(p.state.Cursor) == 0 && !p.state.Looked
+	if fresh {
+		_, rows, _, err := p.c.db.Stretch(ctx, p.table, nil, 1, 1)
+		if err != nil {
+			return err
+		}
+		p.state.Filled = len(rows) == 0
+	}
+	if p.keys, err = openKeys(p.c.cfg.Dir, p.table, fresh); err != nil {
+		return err
+	}
+	if err := errors.Join(p.look(ctx), p.keys.flush()); err != nil {
+		return errors.Join(err, p.keys.close())
+	}
+	return p.keys.remove()
+}
+
+func (p *pass) look(ctx context.Context) error {
+	if err := p.there(ctx); err != nil {
+		return err
+	}
+	if p.state.Filled && p.why.take { // whatever else is here was written meanwhile, and is on its way up
+		return nil
+	}
+	p.note("looking for rows that only this office has", nil)
+	return p.here(ctx)
+}
+
+// note tells what is done, for whoever watches.
+func (p *pass) note(phase string, change func(r *schema.TableReport)) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	if phase != "" {
+		p.report.Phase = phase
+	}
+	if change != nil {
+		change(p.report)
+	}
+	p.report.Seconds = p.c.cfg.Now().Sub(p.state.started).Seconds()
+}
+
+// tell tells whoever asked for it how far the pass is.
+func (p *pass) tell() {
+	if p.job != nil {
+		p.c.progressed(p.job)
+	}
+}
+
+// there goes through the head's rows.
+func (p *pass) there(ctx context.Context) error {
+	rows := p.why.take && (p.why.all || p.state.Filled)
+	want, phase := schema.WantHashes, "comparing"
+	if rows {
+		want, phase = schema.WantRows, "copying"
+	}
+	p.note(phase, nil)
+	for !p.state.Looked || len(p.state.Pending) > 0 {
+		if !p.state.Looked {
+			f := schema.Fetch{Want: want, Table: p.table, From: p.state.Cursor, Where: p.why.where}
+			if p.pace.limited() {
+				f.Chunks = 1
+			}
+			take := p.hashes
+			if rows {
+				take = p.rows
+			}
+			before, bytes := p.report.Rows, p.report.Bytes
+			if err := p.c.exchange(ctx, f, p.why.frozen, take); err != nil {
+				return err
+			}
+			if err := p.pace.spent(ctx, int(p.report.Rows-before), int(p.report.Bytes-bytes)); err != nil {
+				return err
+			}
+		}
+		if err := p.resolve(ctx); err != nil {
+			return err
+		}
+		p.tell()
+		if p.why.save && !rows {
+			if err := p.save(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// join is the joins row of where the pass is.
+func (p *pass) join(at schema.Position, state *progress) []Join {
+	if !p.why.save {
+		return nil
+	}
+	return []Join{{Table: p.table.String(), Pending: true, At: at, State: encode(state)}}
+}
+
+func (p *pass) save(ctx context.Context) error {
+	if err := p.keys.flush(); err != nil {
+		return err
+	}
+	return p.c.db.SaveJoins(ctx, p.join(schema.Position{}, p.state))
+}
+
+// passed is the state behind a chunk of the head's rows, of which those in rest are not dealt with yet. Their keys are kept.
+func (p *pass) passed(c *schema.Chunk, changes []schema.Change, rest [][]byte) (progress, error) {
+	for i := range changes {
+		if err := p.keys.add(p.rowOf(&changes[i])); err != nil {
+			return progress{}, err
+		}
+	}
+	behind := *p.state
+	if len(c.Next) > 0 {
+		behind.Cursor = c.Next
+	}
+	behind.Looked = c.Done
+	behind.Pending = append(slices.Clip(behind.Pending), rest...)
+	behind.Rows += uint64(len(changes))
+	return behind, p.keys.flush()
+}
+
+// moved takes over the state behind a chunk.
+func (p *pass) moved(behind progress, c *schema.Chunk, count func(r *schema.TableReport)) {
+	rows := behind.Rows - p.state.Rows
+	*p.state = behind
+	p.note("", func(r *schema.TableReport) {
+		r.Rows += rows
+		r.Bytes += uint64(len(c.Rows) + 8*len(c.Hashes))
+		count(r)
+	})
+}
+
+// rowOf is the row's number as this office would number it.
+func (p *pass) rowOf(c *schema.Change) schema.RowID { return c.Table.RowID(c.KeyRow()) }
+
+// rows takes a chunk of whole rows: they are written as they are.
+func (p *pass) rows(ctx context.Context, at schema.Position, c *schema.Chunk, changes []schema.Change) error {
+	var rest [][]byte
+	still := make([]schema.Change, 0, len(changes))
+	for i := range changes {
+		if slices.Contains(c.Moving, uint32(i)) {
+			rest = append(rest, changes[i].Table.AppendKey(nil, changes[i].After))
+		} else {
+			still = append(still, changes[i])
+		}
+	}
+	behind, err := p.passed(c, changes, rest)
+	if err != nil {
+		return err
+	}
+	if err := p.c.db.Chunk(ctx, p.c.headName(), at, still, p.join(at, &behind)); err != nil {
+		return err
+	}
+	p.moved(behind, c, func(r *schema.TableReport) { r.Repaired += uint64(len(still)) })
+	return nil
+}
+
+// hashes takes a chunk of hashes: what is not equal is asked for.
+func (p *pass) hashes(ctx context.Context, _ schema.Position, c *schema.Chunk, changes []schema.Change) error {
+	equal, rest, err := p.compare(ctx, c, changes)
+	if err != nil {
+		return err
+	}
+	behind, err := p.passed(c, changes, rest)
+	if err != nil {
+		return err
+	}
+	p.moved(behind, c, func(r *schema.TableReport) { r.Equal += equal })
+	return nil
+}
+
+func (p *pass) compare(ctx context.Context, c *schema.Chunk, changes []schema.Change) (equal uint64, rest [][]byte, err error) {
+	if len(changes) == 0 {
+		return 0, nil, nil
+	}
+	if err := p.learn(changes[0].Table); err != nil {
+		return 0, nil, err
+	}
+	keys := make([]schema.Row, len(changes))
+	for i := range changes {
+		if keys[i], err = p.ownKey(&changes[i]); err != nil {
+			return 0, nil, err
+		}
+	}
+	ours, err := p.lookup(ctx, keys)
+	if err != nil {
+		return 0, nil, err
+	}
+	for i := range changes {
+		if ours[i] != nil && p.hasher.Hash(ours[i]) == c.Hashes[i] && !slices.Contains(c.Moving, uint32(i)) {
+			equal++
+		} else {
+			rest = append(rest, changes[i].Table.AppendKey(nil, changes[i].After))
+		}
+	}
+	return equal, rest, nil
+}
+
+// learn makes ready for the head's definition.
+func (p *pass) learn(theirs *schema.Table) error {
+	if p.theirs != nil && p.theirs.Fingerprint() == theirs.Fingerprint() {
+		return nil
+	}
+	for i := range theirs.Columns {
+		if c := &theirs.Columns[i]; !c.Generated && p.own.Column(c.Name) < 0 {
+			return fmt.Errorf("%w: table %s has no column %s here; add it: ALTER TABLE", errOfTable, p.table, c.Name)
+		}
+	}
+	p.hasher, p.theirs = schema.NewHasherAs(p.own, theirs), theirs
+	return nil
+}
+
+// ownKey is a key of the head's in our own columns.
+func (p *pass) ownKey(c *schema.Change) (schema.Row, error) {
+	key, err := p.own.DecodeKey(c.Table.AppendKey(nil, c.KeyRow()))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w; its key here is another one than at the head", errOfTable, err)
+	}
+	return key, nil
+}
+
+// lookup reads own rows of keys. They are most likely those that follow the last ones in our order, too: reading them in one go
+// is much cheaper than looking up each.
+func (p *pass) lookup(ctx context.Context, keys []schema.Row) ([]schema.Row, error) {
+	_, near, _, err := p.c.db.Stretch(ctx, p.table, p.from, len(keys)+slack, 2*chunkBytes)
+	if err != nil {
+		return nil, err
+	}
+	at := make(map[schema.RowID]int, len(near))
+	for i, r := range near {
+		at[p.own.RowID(r)] = i
+	}
+	ours := make([]schema.Row, len(keys))
+	var missed []int
+	for i, k := range keys {
+		if n, ok := at[p.own.RowID(k)]; ok {
+			ours[i] = near[n]
+		} else {
+			missed = append(missed, i)
+		}
+	}
+	if err := p.find(ctx, keys, ours, missed); err != nil {
+		return nil, err
+	}
+	p.from = keys[len(keys)-1]
+	return ours, nil
+}
+
+// find looks up the rows of some keys, each by itself.
+func (p *pass) find(ctx context.Context, keys, ours []schema.Row, missed []int) error {
+	for batch := range slices.Chunk(missed, resolveBatch) {
+		some := make([]schema.Row, len(batch))
+		for i, n := range batch {
+			some[i] = keys[n]
+		}
+		_, found, err := p.c.db.Find(ctx, p.table, some)
+		if err != nil {
+			return err
+		}
+		for i, n := range batch {
+			if found[i] != nil && p.own.RowID(found[i]) == p.own.RowID(keys[n]) {
+				ours[n] = found[i]
+			}
+		}
+	}
+	return nil
+}
+
+// resolve asks for the rows of all pending keys until each is dealt with.
+func (p *pass) resolve(ctx context.Context) error {
+	wait := lookLater
+	for len(p.state.Pending) > 0 {
+		batch := slices.Clone(p.state.Pending[:min(len(p.state.Pending), resolveBatch)])
+		left := map[string]bool{}
+		for _, k := range batch {
+			left[string(k)] = true
+		}
+		f := schema.Fetch{Want: schema.WantRows, Table: p.table, Keys: batch}
+		err := p.c.exchange(ctx, f, p.why.frozen, func(ctx context.Context, at schema.Position, c *schema.Chunk, changes []schema.Change) error {
+			return p.decide(ctx, at, c, changes, left)
+		})
+		if err != nil {
+			return err
+		}
+		moving := p.state.Pending[:0:0]
+		for _, k := range batch {
+			if left[string(k)] {
+				moving = append(moving, k)
+			}
+		}
+		p.state.Pending = append(p.state.Pending[len(batch):], moving...)
+		p.note("", func(r *schema.TableReport) { r.InFlight = uint64(len(moving)) })
+		if len(moving) < len(batch) {
+			wait = lookLater
+			continue
+		}
+		if err := sleep(ctx, wait); err != nil { // all of them are being written: what they come to is on its way
+			return err
+		}
+		wait = min(2*wait, lookLaterMost)
+	}
+	return nil
+}
+
+// here goes through our own rows, and asks for those that the head did not have.
+func (p *pass) here(ctx context.Context) error {
+	shares := p.keys.shares()
+	for k := range shares {
+		known, err := p.keys.share(k, shares)
+		if err != nil {
+			return err
+		}
+		if err := p.unknown(ctx, known, k, shares); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scanRows is how many own keys are read at once.
+const scanRows = 5000
+
+func (p *pass) unknown(ctx context.Context, known []schema.RowID, k, shares int) error {
+	var from schema.Row
+	for more := true; more; {
+		var rows []schema.Row
+		var err error
+		if p.where == nil {
+			_, rows, more, err = p.c.db.Keys(ctx, p.table, from, scanRows)
+		} else {
+			_, rows, more, err = p.c.db.Stretch(ctx, p.table, from, chunkRows, chunkBytes)
+		}
+		if err != nil {
+			return err
+		}
+		if len(rows) > 0 {
+			from = rows[len(rows)-1]
+		}
+		if rows, err = p.where.Matching(rows); err != nil {
+			return fmt.Errorf("%w: %w", errOfTable, err)
+		}
+		for _, r := range rows {
+			id := p.own.RowID(r)
+			if shareOf(id, shares) != k {
+				continue
+			}
+			if _, found := slices.BinarySearchFunc(known, id, compareIDs); !found {
+				p.state.Pending = append(p.state.Pending, p.own.AppendKey(nil, r))
+			}
+		}
+		p.tell()
+		if len(p.state.Pending) >= resolveBatch || !more {
+			if err := p.resolve(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
