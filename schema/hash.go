@@ -160,7 +160,11 @@ func isCanonical(c *Column, text string) bool {
 		return plainInteger(text)
 	case KindDecimal: // numeric without a scale keeps as many zeros as were written: no telling
 		whole, fraction, hasFraction := strings.Cut(text, ".")
-		return c.Size > 0 && plainInteger(whole) && len(fraction) == max(c.Scale, 0) && hasFraction == (fraction != "") && (fraction == "" || digits(fraction))
+		whole, negative := strings.CutPrefix(whole, "-")
+		if c.Size == 0 || !plainInteger(whole) || negative && strings.Trim(whole+fraction, "0") == "" {
+			return false
+		}
+		return len(fraction) == max(c.Scale, 0) && hasFraction == digits(fraction)
 	case KindFloat:
 		return text == shortestFloat(text, c.Size) && text != "0" && text != "-0"
 	case KindTime, KindTimestamp, KindTimestampTZ:

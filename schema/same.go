@@ -33,8 +33,8 @@ func SameRow(a *Table, ra Row, b *Table, rb Row) (same bool, columns []string) {
 	return len(columns) == 0, columns
 }
 
-// SameValue reports whether vb, in column b, is what va of another office's column a becomes there when it is applied. Values
-// that mean the same but cannot be applied (a text to a uuid that is not written like one, a fraction that b has no digits for)
+// SameValue reports whether vb, as column b holds it, is what va of another office's column a becomes there when it is applied.
+// Values that mean the same but cannot be applied (a text to a uuid that is not written like one, a fraction that b has no digits for)
 // are not the same. NULL is the same as NULL alone, and what an image does not have (Unchanged) as the like alone.
 func SameValue(a *Column, va Value, b *Column, vb Value) bool {
 	if va.state != Present || vb.state != Present {

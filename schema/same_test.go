@@ -73,6 +73,7 @@ const (
 
 const aUUID = "0a1b2c3d-0000-4000-8000-00000000000f"
 
+// pairs are values of a column there and one here, each as its own database writes it.
 var pairs = []struct {
 	a, ta, b, tb string
 	want         string
@@ -130,6 +131,11 @@ var pairs = []struct {
 	{"pg numeric(9,2)", "1.50", "my varchar(40)", "1.5", differ},
 	{"pg numeric", "1.50", "my varchar(40)", "1.50", aSecond},
 	{"pg numeric", "1.50", "my varchar(40)", "1.5", differ},
+	{"pg numeric(9,2)", "-0.50", "my varchar(40)", "-0.50", alike},
+	{"pg numeric(9,2)", "-150.00", "my varchar(40)", "-150.00", alike},
+	{"pg numeric(9,2)", "0.00", "my varchar(40)", "-0.00", differ},
+	{"pg numeric(9,2)", "1.00", "my varchar(40)", "1.", differ},
+	{"pg numeric(9,2)", "1.00", "my varchar(40)", "--1.00", differ},
 	{"pg text", "1.50", "pg numeric(9,2)", "1.50", alike},
 	{"pg text", "1.5", "pg numeric(9,2)", "1.50", differ},
 	{"pg text", "-0.50", "pg numeric(9,2)", "-0.50", alike},
