@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cdc-sidecar/catalog"
@@ -63,6 +64,8 @@ type session interface {
 	mark(ctx context.Context, office schema.Office) (uint64, error)
 	// parked reads the changes that wait here, oldest first.
 	parked(ctx context.Context, office schema.Office) ([]parkedBody, error)
+	// joins reads what is recorded of joins, by the names of the tables.
+	joins(ctx context.Context, office schema.Office) ([]Join, error)
 	// logged reads an entry of the conflict log and locks it; nil: there is none of that number.
 	logged(ctx context.Context, office schema.Office, id int64) (*loggedEntry, error)
 	// judge grades an error that run, fetch, fetchKeys or commit returned.
@@ -90,6 +93,9 @@ type Options struct {
 	Drift time.Duration
 	// At a branch: its own changes under way. Without it nothing is held.
 	Hold Hold
+	// Passed returns, at a branch, when its own log has been read to a mark that it wrote, and Hold knows what was read. Without it
+	// chunks trust that Hold knows everything.
+	Passed func(ctx context.Context, mark uint64) error
 	// Now is the wall clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -115,6 +121,8 @@ type Applier struct {
 	caughtUp bool                                        // the clocks know what was applied in the life before
 	triedAt  time.Time
 	widths   map[schema.TableName]int // bytes of a row, on the average of the last stretch read
+
+	joining atomic.Pointer[func(schema.TableName) bool] // see Joining
 }
 
 // maxIdle bounds the connections kept between transactions: one for the stream that runs, one for a second beside it.

@@ -61,20 +61,8 @@ func (w *writer) barrier(ctx context.Context) error {
 		return nil
 	}
 	began := time.Now()
-	ses, err := a.take(ctx)
-	if err != nil {
+	if err := a.Barrier(ctx); err != nil {
 		return err
-	}
-	mark, err := ses.mark(ctx, a.options.Office)
-	if err != nil {
-		a.spoiled(ses)
-		return fmt.Errorf("write a mark: %w", err)
-	}
-	a.release(ses)
-	waiting, cancel := context.WithTimeout(ctx, barrierLimit)
-	defer cancel()
-	if err := a.options.Clocks.Passed(waiting, mark); err != nil {
-		return fmt.Errorf("wait until the log is read to mark %d: %w", mark, err)
 	}
 	w.known = a.options.Clocks.Last()
 	w.stream.lives(w.known)

@@ -175,6 +175,20 @@ func (s *memorySession) logged(ctx context.Context, office schema.Office, id int
 	return e, err
 }
 
+func (s *memorySession) joins(ctx context.Context, office schema.Office) (all []Join, err error) {
+	t := s.own(schema.JoinsTable)
+	err = s.round(ctx, "joins", func() error {
+		for _, key := range t.keys() {
+			if row := t.rows[key]; row[0].Text() == string(office) {
+				at := schema.Position{Epoch: memoryNumber(row[3]), Seq: memoryNumber(row[4])}
+				all = append(all, Join{Table: row[1].Text(), Pending: row[2].Text() != "0", At: at, State: []byte(row[6].Text())})
+			}
+		}
+		return nil
+	})
+	return all, err
+}
+
 // Statements.
 
 func (s *memorySession) run(ctx context.Context, steps []step, hits []int64) ([]int64, int, error) {
@@ -320,6 +334,45 @@ func (s *memorySession) executeOwn(ctx context.Context, st *step) (int64, error)
 		progress := s.own(schema.ProgressTable)
 		ok, err := s.update(ctx, progress, progress.keyOf(args[1:]), func(r schema.Row) { r[6], r[7] = memoryValue(memoryNumber(r[6])+1), args[0] })
 		return memoryHits(ok), err
+	}
+	return s.executeJoin(ctx, st)
+}
+
+// executeJoin is those of joins, chunks and claims.
+func (s *memorySession) executeJoin(ctx context.Context, st *step) (int64, error) {
+	args := st.args
+	joins, claims := s.own(schema.JoinsTable), s.own(schema.ClaimsTable)
+	switch st.form.own {
+	case ownChunk:
+		progress := s.own(schema.ProgressTable)
+		key := progress.keyOf(args[2:4])
+		row, err := s.find(ctx, memoryCell{progress, 0, key})
+		if err != nil || row == nil || row[2] != args[4] || row[3] != args[5] {
+			return 0, err
+		}
+		ok, err := s.update(ctx, progress, key, func(r schema.Row) {
+			r[4], r[5], r[8] = args[0], args[1], memoryValue(memoryNumber(r[8])+1)
+		})
+		return memoryHits(ok), err
+	case ownJoin:
+		ok, err := s.update(ctx, joins, joins.keyOf(args), func(r schema.Row) {
+			copy(r[2:5], args[2:5])
+			r[5], r[6] = memoryValue(memoryNumber(r[5])+1), args[5]
+		})
+		if err == nil && !ok {
+			ok, err = s.insert(ctx, joins, slices.Concat(args[:5], schema.Row{schema.Of("0"), args[5]}))
+		}
+		return memoryHits(ok), err
+	case ownDropJoin:
+		ok, err := s.remove(ctx, joins, joins.keyOf(args))
+		return memoryHits(ok), err
+	case ownClaim:
+		return s.append(ctx, claims, args)
+	case ownUnclaim:
+		return s.each(claims, func(r schema.Row) bool { return r[1] == args[0] }, func(key string) error {
+			_, err := s.remove(ctx, claims, key)
+			return err
+		})
 	}
 	return 0, fmt.Errorf("the database in memory does not know the statement %q", st.form.own)
 }

@@ -199,6 +199,15 @@ func (s *mysqlSession) parked(ctx context.Context, office schema.Office) ([]park
 	return readParked(rows)
 }
 
+func (s *mysqlSession) joins(ctx context.Context, office schema.Office) ([]Join, error) {
+	rows, err := s.conn.QueryContext(ctx, joinsQuery+" WHERE office = ? ORDER BY table_name", string(office)) //nolint:rowserrcheck // readJoins returns it
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	return readJoins(rows)
+}
+
 // run sends the steps as queries of many statements each; consecutive inserts of the same form become one statement with
 // many rows, updates and deletes that join one another become a set (see mysqlSet). Values stand in the text: preparing would
 // cost a round trip for each row.

@@ -39,7 +39,7 @@ func (w *writer) parkable(ctx context.Context, st *step) error {
 		return w.empty(ctx, st)
 	case st.partly:
 		var err error
-		if st, err = w.rest(st); err != nil {
+		if st, err = w.rest(st); err != nil || st == nil {
 			return err
 		}
 	}
@@ -116,7 +116,7 @@ func (w *writer) truncateWaiting(ctx context.Context, st *step) error {
 	return nil
 }
 
-// rest is what is left of a change of a row that moved when one of its keys is held: the other.
+// rest is what is left of a change of a row that moved when one of its keys is held: the other. Nil: a chunk brings it.
 func (w *writer) rest(st *step) (*step, error) {
 	left := *st.change // the row is gone from its old key
 	left.Op, left.Before, left.After = schema.Delete, st.change.KeyRow(), nil
@@ -125,7 +125,10 @@ func (w *writer) rest(st *step) (*step, error) {
 	} else if held { // the row is at its new key
 		left = whole(st.change)
 		left.Op, left.Before = schema.Insert, nil
-		if !left.After.Complete(left.Table) {
+		if complete := left.After.Complete(left.Table); !complete && w.stream.applier.isJoining(left.Table.TableName) {
+			w.tally.Joining++
+			return nil, nil
+		} else if !complete {
 			return nil, locate(&schema.RejectedError{
 				Table: left.Table.TableName, Cause: errors.New("the row moves to another key, and the change holds neither there nor before all of its columns"),
 				Remedy: st.plan.oldValues(st.tx.Origin),

@@ -210,6 +210,15 @@ func (s *postgresSession) parked(ctx context.Context, office schema.Office) ([]p
 	return readParked(rows)
 }
 
+func (s *postgresSession) joins(ctx context.Context, office schema.Office) ([]Join, error) {
+	rows, err := s.conn.Query(ctx, joinsQuery+" WHERE office = $1 ORDER BY table_name", string(office)) //nolint:rowserrcheck // readJoins returns it
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	return readJoins(rows)
+}
+
 // save lets the savepoint before go: they would pile up by the thousand in a large transaction.
 func (s *postgresSession) save() {
 	if s.saved {

@@ -21,6 +21,7 @@ type Stats struct {
 	Commits      uint64 // database transactions
 	Errors       uint64 // calls of Apply that failed
 	Held         uint64 // changes passed by at a branch: the head will meet the office's own change of the row
+	Joining      uint64 // updates passed by of rows that a join has yet to bring
 	Parked       uint64 // changes that wait: another row has their unique key
 	Busy         uint64 // transactions rolled back and tried again because of others' locks
 	Clamped      uint64 // transactions whose stamp was too far ahead
@@ -44,6 +45,7 @@ func (s *Stats) add(t *Stats) {
 	s.Repaired += t.Repaired
 	s.Missing += t.Missing
 	s.Held += t.Held
+	s.Joining += t.Joining
 	s.Parked += t.Parked
 	s.Clamped += t.Clamped
 	s.Barriers += t.Barriers

@@ -173,14 +173,26 @@ const (
 // patient tries again what failed because of others' locks: a single transaction many times, several together only once,
 // because they are better written one after the other.
 func (s *stream) patient(ctx context.Context, txs []schema.Transaction) error {
+	return s.persist(ctx, len(txs) > 1, func() error {
+		return s.afresh(ctx, func() (bool, error) { return s.attempt(ctx, txs) }, func() error {
+			if s.have.Seq+1 != txs[0].Pos.Seq {
+				return ErrFenced
+			}
+			return nil
+		})
+	})
+}
+
+// persist is patient with any attempt; with once it makes only one.
+func (s *stream) persist(ctx context.Context, once bool, attempt func() error) error {
 	began, wait := time.Now(), busyWait
 	for {
-		err := s.afresh(ctx, txs)
+		err := attempt()
 		if !errors.Is(err, errBusy) {
 			return err
 		}
 		s.stats.Busy++
-		if len(txs) > 1 || time.Since(began) > s.applier.patience {
+		if once || time.Since(began) > s.applier.patience {
 			if load := s.load(ctx); load != nil {
 				return load
 			}
@@ -201,9 +213,9 @@ func (s *stream) patient(ctx context.Context, txs []schema.Transaction) error {
 }
 
 // afresh tries once more with fresh definitions when a rejection may come from a table that somebody has changed since
-// its definition was read.
-func (s *stream) afresh(ctx context.Context, txs []schema.Transaction) error {
-	stale, err := s.attempt(ctx, txs)
+// its definition was read. in says whether the stream is still in the place of the attempt.
+func (s *stream) afresh(ctx context.Context, attempt func() (stale bool, err error), in func() error) error {
+	stale, err := attempt()
 	var rejected *schema.RejectedError
 	if !stale || !errors.As(err, &rejected) {
 		return err
@@ -211,10 +223,10 @@ func (s *stream) afresh(ctx context.Context, txs []schema.Transaction) error {
 	if err := s.load(ctx); err != nil {
 		return err
 	}
-	if s.have.Seq+1 != txs[0].Pos.Seq {
-		return ErrFenced
+	if err := in(); err != nil {
+		return err
 	}
-	_, err = s.attempt(ctx, txs)
+	_, err = attempt()
 	return err
 }
 
@@ -254,7 +266,7 @@ func (s *stream) attempt(ctx context.Context, txs []schema.Transaction) (stale b
 
 // ended gives a session back after an error: only one that merely met others' locks, or their unique keys, is still good.
 func (s *stream) ended(ctx context.Context, ses session, err error) {
-	if (errors.Is(err, errBusy) || errors.Is(err, errStillWaits)) && ses.rollback(ctx) == nil {
+	if (errors.Is(err, errBusy) || errors.Is(err, errStillWaits) || errors.Is(err, ErrElsewhere)) && ses.rollback(ctx) == nil {
 		s.applier.release(ses)
 		return
 	}

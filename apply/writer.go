@@ -36,6 +36,8 @@ type writer struct {
 
 	sequences sequences
 
+	met bool // the last chunk had rows that were here
+
 	written  map[schema.RowID]int // by row, the last step that updates or deletes it; see join
 	collapse collapse
 	hoped    []step // what is written together: steps, or, collapsed, what they come to
@@ -469,16 +471,21 @@ func (w *writer) careful(ctx context.Context, st *step) error {
 		return nil
 	}
 	change := whole(st.change)
+	joining := w.stream.applier.isJoining(st.change.Table.TableName)
 	if !change.After.Complete(change.Table) {
 		if removed, err := w.removedHere(st); removed || err != nil {
 			return err
+		}
+		if joining { // a chunk brings the row
+			w.tally.Joining++
+			return nil
 		}
 		return locate(&schema.RejectedError{
 			Table: st.change.Table.TableName, Cause: errors.New("the row to update is not here, and the change does not hold all of its columns"),
 			Remedy: "copy the row from the office that has it",
 		}, st.change, st.at)
 	}
-	if st.change.Decided == nil {
+	if st.change.Decided == nil && !joining {
 		w.repaired(st, "no row")
 	}
 	insert, _, err := st.plan.bind(schema.Insert, &change, nil, nil)
