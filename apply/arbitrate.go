@@ -369,7 +369,7 @@ func (w *writer) author(tx *schema.Transaction) version {
 func (w *writer) contest(st *step, local schema.Row, met version) (contest, error) {
 	c := contest{
 		policy: st.policy, table: st.plan.target.Table, op: st.change.Op, local: local, localBy: met,
-		by: w.author(st.tx), blind: st.blind != sighted,
+		by: w.author(st.tx), blind: st.blind != sighted, older: st.older,
 	}
 	var err error
 	if st.change.Op != schema.Delete {

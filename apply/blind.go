@@ -51,13 +51,30 @@ func (w *writer) meet(ctx context.Context, st *step) (m meeting, err error) {
 		return m, err
 	}
 	st.blind = w.blindness(st, w.stream.applier.options.Clocks.Released())
-	if st.blind == sighted || len(w.queue(st)) > 0 {
+	if st.older, err = w.older(st, m); err != nil {
+		return m, err
+	}
+	if st.blind == sighted && !st.change.Claimed || len(w.queue(st)) > 0 {
 		return m, nil
 	}
 	return w.meetBlind(ctx, st, m)
 }
 
-// meetBlind looks at the rows that a blind change touches; m is what the clocks said.
+// older reports whether a claim counts as older than what it meets, whatever the policy says: somebody touched the row knowingly, while
+// of what a comparison found nobody knows whether anybody did, and it may be no more than what the row was before. m is what the
+// clocks say. For an office that had lost rows itself even its own earlier touch is such a one.
+func (w *writer) older(st *step, m meeting) (bool, error) {
+	if !st.change.Claimed || schema.Planted(schema.ClaimsAreNews) {
+		return false, nil
+	}
+	if m.conflict || st.blind != joining {
+		return m.conflict, nil
+	}
+	seq, _, _, err := w.stream.applier.options.Clocks.Against(st.plan.source.TableName, st.rows[0], "")
+	return seq > 0, err
+}
+
+// meetBlind looks at the rows that a blind change touches, or a claim; m is what the clocks said.
 func (w *writer) meetBlind(ctx context.Context, st *step, m meeting) (meeting, error) {
 	var rows [2]schema.Row
 	for i, row := range st.touched() {
@@ -79,7 +96,7 @@ func (w *writer) meetBlind(ctx context.Context, st *step, m meeting) (meeting, e
 	switch {
 	case complete && sameRow(c.table, stands, c.remote) && (!st.two || rows[0] == nil):
 		return meeting{settled: true}, nil
-	case m.conflict:
+	case m.conflict, st.blind == sighted:
 		return m, nil
 	}
 	if m, err = w.strange(st, rows[:len(st.touched())], &c); err != nil || m.conflict {

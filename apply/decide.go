@@ -24,6 +24,7 @@ type contest struct {
 	remote  schema.Row // the row as the other office has it, columns that its log left out are Unchanged; nil: deleted
 	by      version
 	blind   bool // the other office may not have had the row as it was here
+	older   bool // of what the other office has, it is not known that it was changed at all: see writer.older
 }
 
 // version says whose an image is.
@@ -66,6 +67,9 @@ type decision struct {
 
 // decide applies the policy. Its error says that the policy cannot be followed with what the change has.
 func (c *contest) decide() (decision, error) {
+	if c.older {
+		return c.keep(localWins), nil
+	}
 	switch c.policy.Kind {
 	case schema.HeadWins:
 		return c.keep(localWins), nil

@@ -442,6 +442,7 @@ func (w *writer) overrule(ctx context.Context, queue []schema.Transaction, rows 
 			c := contest{
 				policy: st.policy, table: st.plan.target.Table, op: st.change.Op, local: local, localBy: by,
 				remote: rows[row], by: w.author(&queue[len(queue)-1]), blind: odd,
+				older: st.change.Claimed && seq > w.seen(st.tx),
 			}
 			c.before = w.baseOf(st, local)
 			d, err := c.decide()

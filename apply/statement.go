@@ -61,6 +61,7 @@ type step struct {
 	absent    bool // a delete that is to find nothing: what it deletes was never written
 	policy    schema.Policy
 	blind     blindness // as of the last look at the clocks
+	older     bool      // see writer.older
 }
 
 // touched are the rows that the step touches.

@@ -109,6 +109,7 @@ func takeClaim(a *assembler, op schema.Op, row []schema.Value) error {
 		return nil
 	}
 	for _, c := range batch.Transactions[0].Changes {
+		c.Claimed = true
 		a.add(c)
 	}
 	return nil

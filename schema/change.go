@@ -47,6 +47,9 @@ type Change struct {
 	// Blind says that the office may have changed the row without having what the head has of it: its table was being joined.
 	// Whatever the transaction says it had seen, it had not seen this row.
 	Blind bool
+	// Claimed says that no application made the change just now: a comparison found the row so (ClaimsTable). It says how the row
+	// stands at the office, not since when.
+	Claimed bool
 }
 
 // Decision is what a resolution tells of the image that it carries: whose it is, so that later changes are compared with it.

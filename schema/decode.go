@@ -406,6 +406,8 @@ func (d *batchDecoder) change(s span) (Change, error) {
 			decided, hasDecided = body, true
 		case 6:
 			c.Blind = v != 0
+		case 7:
+			c.Claimed = v != 0
 		}
 		return nil
 	})

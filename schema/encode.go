@@ -172,8 +172,10 @@ func sizeChange(c *Change, table uint32) int {
 	if c.Decided != nil {
 		n += sizeField(len(appendDecision(nil, c.Decided)))
 	}
-	if c.Blind {
-		n += sizeUint(1)
+	for _, is := range []bool{c.Blind, c.Claimed} {
+		if is {
+			n += sizeUint(1)
+		}
 	}
 	return n
 }
@@ -192,7 +194,7 @@ func appendChange(b []byte, c *Change, table uint32) []byte {
 	if c.Decided != nil {
 		b = protowire.AppendBytes(protowire.AppendTag(b, 5, protowire.BytesType), appendDecision(nil, c.Decided))
 	}
-	return appendBool(b, 6, c.Blind)
+	return appendBool(appendBool(b, 6, c.Blind), 7, c.Claimed)
 }
 
 func appendDecision(b []byte, d *Decision) []byte {

@@ -32,6 +32,7 @@ const (
 	ConfirmedBeforeDurable                // the database's log is let go of before the journal has it
 	ReleasedBeforeReported                // the head lets go of what the slowest branch has not reported
 	BlindNotSeen                          // the head takes a blind change for one that has seen the row
+	ClaimsAreNews                         // what a comparison found counts as written when it was found
 	MovingBelieved                        // of a row that was written while its chunk was read the chunk is believed
 	ChunkAnywhere                         // a chunk is taken at another place of the stream than its own
 )
