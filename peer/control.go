@@ -39,7 +39,24 @@ func (p *Peers) control(ctx context.Context, m *schema.Message) error {
 		p.cfg.Joiner.Asked(c.Compare)
 	case c.Marker != nil && p.cfg.Role == schema.Head:
 		return p.reports(from, m, c.Marker)
+	case c.Leave != nil && p.cfg.Role == schema.Head:
+		return p.left(ctx, from, m)
 	}
+	return nil
+}
+
+// left forgets a branch that was torn down. Its queue it has deleted itself.
+func (p *Peers) left(ctx context.Context, from *member, m *schema.Message) error {
+	p.mu.Lock()
+	returned := from.epoch > m.Epoch
+	p.mu.Unlock()
+	if returned {
+		return nil
+	}
+	if err := p.Remove(ctx, from.office); err != nil {
+		return err
+	}
+	p.cfg.Log.Info("an office has left", "office", from.office)
 	return nil
 }
 

@@ -533,6 +533,8 @@ func DecodeControl(b []byte) (Control, error) {
 		case 8:
 			c.Report = &Report{}
 			return c.Report.decode(body)
+		case 9:
+			c.Leave = &Leave{}
 		}
 		return nil
 	})

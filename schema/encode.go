@@ -273,6 +273,8 @@ func AppendControl(b []byte, c *Control) []byte {
 		field, e = 7, appendCompare(c.Compare)
 	case c.Report != nil:
 		field, e = 8, appendReport(c.Report)
+	case c.Leave != nil:
+		field = 9
 	default:
 		return b
 	}

@@ -70,7 +70,12 @@ type Control struct {
 	Fetch   *Fetch
 	Compare *Compare
 	Report  *Report
+	Leave   *Leave
 }
+
+// Leave is the last word of a branch that is torn down: the head forgets it. The envelope's epoch is later than that of the
+// journal which the branch had; of a later life of the branch it says nothing.
+type Leave struct{}
 
 // Hello is said by a branch when it connects and every few seconds: it makes the branch a member.
 type Hello struct {

@@ -135,6 +135,7 @@ func controls() map[string]*Control {
 		"marker":  {Marker: &Marker{Seen: Position{Epoch: 7, Seq: 8}, After: 9}},
 		"tail":    {Tail: &Tail{First: 1, Last: 9, Answers: 3}},
 		"resend":  {Resend: &Resend{To: "north", Epoch: 7, From: 8, Part: 3, Limit: 1 << 20}},
+		"leave":   {Leave: &Leave{}},
 	}
 }
 

@@ -55,8 +55,16 @@ func teardownLoss(c Config) string {
 	return fmt.Sprintf("teardown of office %s drops its replication slot and publication (if any), our rows and tables in %s, "+
 		"the queue %s, and puts the journal in %s aside.\n"+
 		"Lost is the place up to which changes were read and applied: changes that were not sent yet are never sent, and the office "+
-		"needs to join before it takes part again. At the head, remove it: cdc-sidecar offices remove %s",
-		c.Office, c.Database, broker.Queue(c.Office), c.Data, c.Office)
+		"needs to join before it takes part again. %s",
+		c.Office, c.Database, broker.Queue(c.Office), c.Data, teardownNews(c.Role))
+}
+
+// teardownNews says what becomes of the office at the others.
+func teardownNews(role schema.Role) string {
+	if role == schema.Head {
+		return "The branches go on by themselves until there is a head again"
+	}
+	return "The head is told to forget the office"
 }
 
 // tearDown puts the journal aside first. If the rest fails, the next run stops because the journal is lost; the other way
@@ -76,6 +84,9 @@ func (p *program) tearDown(cmd *cobra.Command, c Config) error {
 		err = tools.Teardown(ctx)
 	}
 	release()
+	if err == nil && c.Role == schema.Branch {
+		err = leave(ctx, c, time.Now())
+	}
 	if err == nil {
 		err = broker.Teardown(ctx, brokerConfig(c))
 	}
@@ -84,6 +95,31 @@ func (p *program) tearDown(cmd *cobra.Command, c Config) error {
 	}
 	text := teardownDone(c, aside)
 	return p.report(cmd, answer{Text: text, Result: map[string]string{"office": string(c.Office), "journal": aside}})
+}
+
+// leave tells the head that the branch is gone. The head's queue keeps the word while the head is down; without such a queue
+// there is no head that knows of us.
+func leave(ctx context.Context, c Config, now time.Time) error {
+	cfg := brokerConfig(c)
+	if err := broker.Declare(ctx, cfg); err != nil { // the exchange may be missing
+		return err
+	}
+	publisher, err := broker.OpenPublisher(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	word := schema.AppendMessage(nil, &schema.Message{
+		Version: schema.WireVersion, Kind: schema.MessageControl, Sender: c.Office, Epoch: uint64(now.UnixMilli()), Stream: schema.StreamAll,
+		Body: schema.AppendControl(nil, &schema.Control{Leave: &schema.Leave{}}),
+	})
+	_, err = publisher.Publish(ctx, []broker.Outgoing{{Key: broker.StreamKey(schema.StreamAll), Body: word, Mandatory: true}})
+	if errors.Is(err, broker.ErrUnroutable) {
+		err = nil
+	}
+	if err := errors.Join(err, publisher.Close()); err != nil {
+		return fmt.Errorf("tell the head: %w", err)
+	}
+	return nil
 }
 
 func teardownDone(c Config, aside string) string {
