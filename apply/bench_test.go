@@ -114,3 +114,44 @@ func benchmarkApply(b *testing.B, engine, kind string, role schema.Role) {
 	}
 	b.ReportMetric(float64(rows)/b.Elapsed().Seconds(), "rows/s")
 }
+
+// BenchmarkChunk measures rows per second of chunks of 2,000: new ones, or of others in place of what stands.
+func BenchmarkChunk(b *testing.B) {
+	for _, engine := range []string{"postgres", "mariadb"} {
+		for _, kind := range []string{"new", "other"} {
+			b.Run(engine+"/"+kind, func(b *testing.B) { benchmarkChunk(b, engine, kind == "other") })
+		}
+	}
+}
+
+func benchmarkChunk(b *testing.B, engine string, other bool) {
+	var w *world
+	if engine == "postgres" {
+		w = postgresWorld(b, schema.Branch)
+	} else {
+		w = mysqlWorld(b, schema.Branch)
+	}
+	w.exec(fmt.Sprintf(orderDDL, w.pick("timestamp", "datetime(6)")))
+	const perChunk = 2000
+	chunk := func(n int, state string) (changes []schema.Change) {
+		for i := range perChunk {
+			changes = append(changes, insert(order, orderRow(n*perChunk+i, state)...))
+		}
+		return changes
+	}
+	if other {
+		w.chunk(0, chunk(0, "new")...)
+	}
+	n := 0
+	for b.Loop() {
+		b.StopTimer()
+		changes := chunk(n, "new")
+		if other {
+			changes = chunk(0, "s"+strconv.Itoa(n))
+		}
+		n++
+		b.StartTimer()
+		w.chunk(0, changes...)
+	}
+	b.ReportMetric(float64(n*perChunk)/b.Elapsed().Seconds(), "rows/s")
+}

@@ -49,15 +49,15 @@ func (a *Applier) claim(ctx context.Context, table schema.TableName, keys []sche
 			return err
 		}
 		var changes []schema.Change
-		changes, claimed = claims(t, keys, rows, absent)
+		changes, claimed = claimsOf(t, keys, rows, absent)
 		return a.writeClaims(ctx, ses, changes)
 	})
 	return claimed, err
 }
 
-// claims are the changes that claim rows, and their keys. A row that the database found by a key of other letters is neither
+// claimsOf are the changes that claim rows, and their keys. A row that the database found by a key of other letters is neither
 // the row that was asked for nor does it say that there is none.
-func claims(t *catalog.Table, keys, rows []schema.Row, absent bool) (changes []schema.Change, claimed []schema.Row) {
+func claimsOf(t *catalog.Table, keys, rows []schema.Row, absent bool) (changes []schema.Change, claimed []schema.Row) {
 	logged, columns := asLogged(t)
 	cut := func(r schema.Row) schema.Row {
 		image := make(schema.Row, len(columns))

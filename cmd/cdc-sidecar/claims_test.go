@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -163,15 +164,7 @@ func TestClaimsAndChunksAreCaptured(t *testing.T) {
 			}
 			claim(1, true, "1", "9")
 			claim(0, true, "1")
-			row := make(schema.Row, len(definition.Columns))
-			copy(row, key("3"))
-			row[definition.Column("price")] = schema.Of("2.000")
-			for i := range row {
-				if row[i].IsUnchanged() && !definition.Columns[i].Generated {
-					row[i] = schema.NullValue()
-				}
-			}
-			changes := []schema.Change{{Table: definition, Op: schema.Insert, After: row}, {Table: definition, Op: schema.Delete, Before: key("2")}}
+			changes := []schema.Change{{Table: definition, Op: schema.Insert, After: wholeThing(definition, key("3"))}, {Table: definition, Op: schema.Delete, Before: key("2")}}
 			taken, err := applier.Chunk(ctx, "head", at, schema.Stamp{Millis: 5}, changes, []apply.Join{{Table: "thing", At: at}})
 			if err != nil || taken.Inserted != 1 || taken.Deleted != 1 {
 				t.Fatalf("%+v, %v", taken, err)
@@ -191,13 +184,31 @@ func TestClaimsAndChunksAreCaptured(t *testing.T) {
 			if diff := cmp.Diff(want, saidOf(txs)); diff != "" {
 				t.Fatalf("(-want +got):\n%s", diff)
 			}
-			written, claimed := txs[0].Changes[0], txs[2].Changes[0]
-			if diff := cmp.Diff(fmt.Sprint(written.After), fmt.Sprint(claimed.After)); diff != "" {
-				t.Errorf("the row (-written +claimed):\n%s", diff)
-			}
-			if diff := cmp.Diff(fmt.Sprintf("%+v", written.Table.Columns), fmt.Sprintf("%+v", claimed.Table.Columns)); diff != "" || written.Table.Fingerprint() != claimed.Table.Fingerprint() {
-				t.Errorf("the definition, with key %v and %v (-written +claimed):\n%s", written.Table.Key, claimed.Table.Key, diff)
-			}
+			sameClaim(t, &txs[0].Changes[0], &txs[2].Changes[0])
 		})
+	}
+}
+
+// wholeThing is a row of table thing with a key.
+func wholeThing(definition *schema.Table, key schema.Row) schema.Row {
+	row := slices.Clone(key)
+	row[definition.Column("price")] = schema.Of("2.000")
+	for i := range row {
+		if row[i].IsUnchanged() && !definition.Columns[i].Generated {
+			row[i] = schema.NullValue()
+		}
+	}
+	return row
+}
+
+// sameClaim compares a row as the log had it when it was written with the same row as it was claimed.
+func sameClaim(t *testing.T, written, claimed *schema.Change) {
+	t.Helper()
+	if diff := cmp.Diff(fmt.Sprint(written.After), fmt.Sprint(claimed.After)); diff != "" {
+		t.Errorf("the row (-written +claimed):\n%s", diff)
+	}
+	diff := cmp.Diff(fmt.Sprintf("%+v", written.Table.Columns), fmt.Sprintf("%+v", claimed.Table.Columns))
+	if diff != "" || written.Table.Fingerprint() != claimed.Table.Fingerprint() {
+		t.Errorf("the definition, with key %v and %v (-written +claimed):\n%s", written.Table.Key, claimed.Table.Key, diff)
 	}
 }
