@@ -62,6 +62,9 @@ type session interface {
 	rollback(ctx context.Context) error
 	// mark writes the office's next mark in a transaction of its own.
 	mark(ctx context.Context, office schema.Office) (uint64, error)
+	// settle returns when every read from then on sees all that was in the log when it was called. xids are the numbers of the
+	// transactions of which it may not be so yet, as far as they are known; whole: there are no others.
+	settle(ctx context.Context, office schema.Office, xids []uint32, whole bool) error
 	// parked reads the changes that wait here, oldest first.
 	parked(ctx context.Context, office schema.Office) ([]parkedBody, error)
 	// joins reads what is recorded of joins, by the names of the tables.
@@ -120,6 +123,7 @@ type Applier struct {
 	writers  map[schema.TableName]map[schema.Office]bool // branches that wrote a table which this office itself does not
 	caughtUp bool                                        // the clocks know what was applied in the life before
 	triedAt  time.Time
+	settled  schema.Position          // what is known to be visible of this office's stream; see Settle
 	widths   map[schema.TableName]int // bytes of a row, on the average of the last stretch read
 
 	joining atomic.Pointer[func(schema.TableName) bool] // see Joining

@@ -304,6 +304,7 @@ type memoryWork struct {
 	events []MemoryEvent
 	held   []memoryCell
 	logged bool // it is in the log, but nobody sees it yet
+	place  int  // how long the log was then
 	saved  memorySave
 }
 
@@ -434,7 +435,7 @@ func (w *memoryWork) enter() error {
 		close(w.db.grown)
 		w.db.grown = make(chan struct{})
 	}
-	w.logged = true
+	w.logged, w.place = true, len(w.db.log)
 	return nil
 }
 

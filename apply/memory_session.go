@@ -134,6 +134,37 @@ func (s *memorySession) mark(ctx context.Context, office schema.Office) (mark ui
 	return memoryNumber(row[1]), err
 }
 
+// settle waits for the transactions that are in the log and not seen yet, in both kinds of database.
+func (s *memorySession) settle(ctx context.Context, _ schema.Office, _ []uint32, _ bool) error {
+	var end int
+	err := s.round(ctx, "settle", func() error {
+		end = len(s.db.log)
+		return nil
+	})
+	for err == nil {
+		var hidden bool
+		var freed chan struct{}
+		err = s.round(ctx, "settled", func() error {
+			freed = s.db.freed
+			for w := range s.db.works {
+				hidden = hidden || w.logged && w.place <= end && len(w.rows) > 0
+			}
+			return nil
+		})
+		if err != nil || !hidden {
+			return err
+		}
+		select {
+		case <-freed: // whoever has written holds locks until it is seen
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-s.gone:
+			err = ErrMemoryGone
+		}
+	}
+	return err
+}
+
 func (s *memorySession) parked(ctx context.Context, office schema.Office) (all []parkedBody, err error) {
 	t := s.own(schema.ParkedTable)
 	err = s.round(ctx, "parked", func() error {

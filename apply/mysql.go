@@ -175,6 +175,12 @@ func (s *mysqlSession) mark(ctx context.Context, office schema.Office) (uint64, 
 	return uint64(n), err
 }
 
+// settle writes a mark: commits become visible in the order of the binary log (MySQL: with binlog_order_commits, the default).
+func (s *mysqlSession) settle(ctx context.Context, office schema.Office, _ []uint32, _ bool) error {
+	_, err := s.mark(ctx, office)
+	return err
+}
+
 func (s *mysqlSession) logged(ctx context.Context, office schema.Office, id int64) (*loggedEntry, error) {
 	if len(s.queued) > 0 {
 		if _, err := s.conn.ExecContext(ctx, strings.Join(s.queued, ";")); err != nil {

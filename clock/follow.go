@@ -43,6 +43,7 @@ type Follower struct {
 	last    uint64
 	owed    uint64 // seq up to which there are stale decisions
 	acked   uint64
+	logged  logged
 }
 
 // Follow opens an Index in dir and makes its Follower: one that is in step with the journal already when a former life kept it
@@ -50,6 +51,7 @@ type Follower struct {
 func Follow(dir string, o Options, j Journal, own schema.Office, role schema.Role, stale func([]schema.Change)) (*Follower, error) {
 	f := &Follower{dir: dir, options: o, journal: j, own: own, role: role, stale: stale, whole: true, changed: make(chan struct{})}
 	fit := f.fit()
+	f.logged.before = fit.Last
 	if f.index, f.refused = takeOver(dir, o, fit); f.index != nil {
 		f.live, f.ready, f.last = true, true, fit.Last
 		if err := f.Forget(); err != nil {
@@ -128,6 +130,7 @@ func (f *Follower) appended(txs []schema.Transaction) error {
 			f.whole = txs[i].Source != ""
 		}
 	}
+	f.noteLogged(txs)
 	if f.live {
 		if err := f.take(txs); err != nil {
 			return err
