@@ -81,28 +81,6 @@ func TestASecondSidecarTakesOver(t *testing.T) {
 	l.settles(t, f)
 }
 
-// Two sidecars for one office, each with a journal: the second waits for the database, says who has it, and when the first
-// dies it finds that the database belongs to another journal. It never captures.
-func TestASecondSidecarWithAnotherJournal(t *testing.T) {
-	bin, set := binary(t, "CDC_RACE_BINARY"), shared.Set(t)
-	f := company(t, set, bin, three(set)...)
-	var l ledger
-	must(t, f.Start(within(t, stuck)))
-	for _, first := range f.Offices[1:] {
-		s, err := first.Status(within(t, stuck))
-		must(t, err)
-		waits := startSecond(t, first, first.Data()+"2")
-		says(t, waits.office, "capture is waiting", "held by another process", "server ", "127.0.0.1")
-		l.goesOn(t, f)
-		first.Kill()
-		l.write(t, f.Offices...)
-		blocked(t, waits.office, "journal", fmt.Sprintf("%d in the database", s.Journal.Epoch), "teardown")
-		waits.stop(t)
-		l.returns(t, f, first)
-	}
-	l.settles(t, f)
-}
-
 // blocked waits until capture says that somebody has to decide, for these reasons, and wants it not to be ready then.
 func blocked(t *testing.T, o *fleet.Office, want ...string) {
 	t.Helper()
@@ -142,75 +120,6 @@ func staysBlocked(t *testing.T, f *fleet.Fleet, o *fleet.Office, want ...string)
 			return err
 		}))
 	}
-}
-
-// The journal's folder is gone: never a silent restart from now. With the folder back it goes on.
-func TestALostJournal(t *testing.T) {
-	bin, set := binary(t, "CDC_RACE_BINARY"), shared.Set(t)
-	f := company(t, set, bin, three(set)...)
-	var l ledger
-	must(t, f.Start(within(t, stuck)))
-	l.goesOn(t, f)
-	for _, o := range f.Offices[1:] {
-		must(t, o.Stop(within(t, stuck)))
-		l.write(t, f.Offices...)
-		must(t, os.Rename(o.Data(), o.Data()+".away"))
-		must(t, o.Start())
-		blocked(t, o, "journal", "lost", "teardown")
-		must(t, o.Stop(within(t, stuck)))
-		must(t, os.RemoveAll(o.Data()))
-		must(t, os.Rename(o.Data()+".away", o.Data()))
-		l.returns(t, f, o)
-	}
-	l.settles(t, f)
-}
-
-// The slot, or the binlog, is gone with what it would still have delivered: capture stops, and no restart begins from now.
-func TestALostLog(t *testing.T) {
-	bin, set := binary(t, "CDC_RACE_BINARY"), shared.Set(t)
-	for _, c := range []struct {
-		name   string
-		office int
-		lose   func(context.Context, *fleet.Office) error
-		want   []string
-	}{
-		{"slot", atNorth, dropSlot, []string{"replication slot cdc_sidecar_north is gone", "teardown", "join"}},
-		{"binlog", atSouth, purgeBinlog, []string{"purged its binlog", "teardown", "join", "binlog_expire_logs_seconds"}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			f := company(t, set, bin, three(set)...)
-			var l ledger
-			must(t, f.Start(within(t, stuck)))
-			l.goesOn(t, f)
-			l.settles(t, f)
-			o := f.Offices[c.office]
-			must(t, o.Stop(within(t, stuck)))
-			l.write(t, o)
-			must(t, c.lose(within(t, stuck), o))
-			must(t, o.Start())
-			blocked(t, o, c.want...)
-			staysBlocked(t, f, o, c.want...)
-		})
-	}
-}
-
-func dropSlot(ctx context.Context, o *fleet.Office) error {
-	return o.Exec(ctx, `SELECT pg_drop_replication_slot('cdc_sidecar_north')`)
-}
-
-// purgeBinlog leaves the server the file that it writes now. Of the others, it keeps what a reader has open, and a reader
-// that is gone counts until the server notices.
-func purgeBinlog(ctx context.Context, o *fleet.Office) error {
-	return fleet.Until(ctx, "the binlog is purged", func(ctx context.Context) error {
-		if err := o.Exec(ctx, `FLUSH BINARY LOGS`, `PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 HOUR`); err != nil {
-			return err
-		}
-		d, err := o.DigestOf(ctx, `SHOW BINARY LOGS`)
-		if err == nil && d.Rows != 1 {
-			err = fmt.Errorf("%d files are left", d.Rows)
-		}
-		return err
-	})
 }
 
 // One session writes its statements into the binlog where its rows should be: capture stops there, by name, and never
