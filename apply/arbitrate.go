@@ -214,6 +214,9 @@ func (w *writer) arbitrate(ctx context.Context) error {
 				w.wrote(st)
 			}
 		}
+		if err == nil && st.blind == joining && !m.conflict && !truncates && len(w.queue(st)) == 0 {
+			err = w.echo(ctx, st)
+		}
 		if err != nil {
 			return err
 		}

@@ -14,21 +14,21 @@ import (
 
 // What north may have had when it made a change.
 const (
-	sees     = "sees"   // all that the clocks have let go of
-	joins    = "joins"  // its table is being joined
-	missed   = "missed" // it has seen less than the clocks reach back to
-	before   = "before" // it has seen a former life of the head
-	never    = "never"  // it has seen nothing, and the clocks have let go of something
-	compared = "claims" // it was compared, and there was nothing that it had missed
-	finds    = "finds"  // it was compared while it was joined
+	sees   = "sees"   // all that the clocks have let go of
+	joins  = "joins"  // its table is being joined
+	missed = "missed" // it has seen less than the clocks reach back to
+	before = "before" // it has seen a former life of the head
+	never  = "never"  // it has seen nothing, and the clocks have let go of something
+	claims = "claims" // it was compared, and there was nothing that it had missed
+	finds  = "finds"  // it was compared while it was joined
 )
 
 // asNorth is a change of north as it is sent in one of these cases.
 func asNorth(how string, seen uint64, c schema.Change) (schema.Position, schema.Change) {
 	at := schema.Position{Epoch: epoch, Seq: seen}
 	switch how {
-	case joins, compared, finds:
-		c.Blind, c.Claimed = how != compared, how != joins
+	case joins, claims, finds:
+		c.Blind, c.Claimed = how != claims, how != joins
 	case before:
 		at = schema.Position{Epoch: epoch - 1, Seq: 1000}
 	case never:
@@ -103,13 +103,13 @@ var blindCases = []struct {
 	{"to a key that is taken", joins, headPolicy, row("2", "hq", "8"), 0, rekey(item, row("1", gone, gone), "2", "n", "2"), "2 hq 8", "key update/update local", "delete id=1 of o 0\ninsert 2 hq 8 of o 0"},
 	{"to a key that is so already", joins, headPolicy, row("2", "n", "2"), 0, rekey(item, row("1", gone, gone), "2", "n", "2"), "2 n 2", "", ""},
 
-	{"claim", compared, headPolicy, atHead, 0, insert(item, "1", "n", "2"), "1 n 2", "", ""},
-	{"claim of what was touched before", compared, headPolicy, atHead, 4, insert(item, "1", "n", "2"), "1 n 2", "", ""},
-	{"claim of what was touched since", compared, branchPolicy, atHead, 6, insert(item, "1", "n", "2"), "1 hq 8", "insert/insert local", "insert 1 hq 8 of hq 700"},
-	{"claim that a row is gone which came since", compared, branchPolicy, atHead, 6, remove(item, "1"), "1 hq 8", "update/delete local", "insert 1 hq 8 of hq 700"},
-	{"claim that a row is gone", compared, headPolicy, atHead, 4, remove(item, "1"), "", "", ""},
-	{"claim of what was deleted since", compared, branchPolicy, nil, 6, insert(item, "1", "n", "2"), "", "delete/insert local", "delete id=1 of hq 700"},
-	{"claim of what is so", compared, branchPolicy, atHead, 6, insert(item, "1", "hq", "8"), "1 hq 8", "", ""},
+	{"claim", claims, headPolicy, atHead, 0, insert(item, "1", "n", "2"), "1 n 2", "", ""},
+	{"claim of what was touched before", claims, headPolicy, atHead, 4, insert(item, "1", "n", "2"), "1 n 2", "", ""},
+	{"claim of what was touched since", claims, branchPolicy, atHead, 6, insert(item, "1", "n", "2"), "1 hq 8", "insert/insert local", "insert 1 hq 8 of hq 700"},
+	{"claim that a row is gone which came since", claims, branchPolicy, atHead, 6, remove(item, "1"), "1 hq 8", "update/delete local", "insert 1 hq 8 of hq 700"},
+	{"claim that a row is gone", claims, headPolicy, atHead, 4, remove(item, "1"), "", "", ""},
+	{"claim of what was deleted since", claims, branchPolicy, nil, 6, insert(item, "1", "n", "2"), "", "delete/insert local", "delete id=1 of hq 700"},
+	{"claim of what is so", claims, branchPolicy, atHead, 6, insert(item, "1", "hq", "8"), "1 hq 8", "", ""},
 	{"claim by one who joins", finds, latestPolicy, nil, 0, insert(item, "1", "n", "2"), "1 n 2", "", ""},
 	{"claim by one who joins, of what was deleted", finds, branchPolicy, nil, 4, insert(item, "1", "n", "2"), "", "delete/insert local", "delete id=1 of hq 700"},
 	{"claim by one who joins, of something else", finds, latestPolicy, atHead, 0, insert(item, "1", "n", "2"), "1 n 2", "insert/insert remote", "insert 1 n 2 of north 600"},
