@@ -162,7 +162,8 @@ func (f *Fleet) Start(ctx context.Context) error {
 	return f.Met(ctx)
 }
 
-// Met waits until every office is ready and the head has begun to apply every branch's stream, and they the head's.
+// Met waits until every office is ready and has joined, and the head has begun to apply every branch's stream, and they the
+// head's.
 func (f *Fleet) Met(ctx context.Context) error {
 	return Until(ctx, "the offices know one another", func(ctx context.Context) error {
 		for _, o := range f.Offices {
@@ -180,7 +181,7 @@ func (f *Fleet) Met(ctx context.Context) error {
 					met++
 				}
 			}
-			if !s.Ready || met != want {
+			if !s.Ready || met != want || s.Joining != nil {
 				return fmt.Errorf("%s: ready %v, %d of %d peers; %v", o.Name, s.Ready, met, want, s.Reasons())
 			}
 		}

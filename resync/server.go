@@ -309,11 +309,11 @@ func (s *Server) keys(ctx context.Context, v *serving, t *schema.Table) error {
 
 // fill takes rows into the answer, and returns their bytes.
 func (a *answer) fill(t *schema.Table, want schema.Want, rows []schema.Row) (int, error) {
-	changes := make([]schema.Change, len(rows))
+	changes, hasher := make([]schema.Change, len(rows)), schema.NewHasherAs(t, t)
 	for i, r := range rows {
 		a.rows = append(a.rows, t.RowID(r))
 		if want == schema.WantHashes {
-			a.chunk.Hashes = append(a.chunk.Hashes, t.HashRow(r))
+			a.chunk.Hashes = append(a.chunk.Hashes, hasher.Hash(r))
 			r = keyOf(t, r)
 		}
 		changes[i] = schema.Change{Table: t, Op: schema.Insert, After: r}

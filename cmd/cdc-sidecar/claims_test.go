@@ -73,7 +73,7 @@ func newClaiming(t *testing.T, engine string) (o office, source capture.Source, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if source, err = o.open(t.Context(), start); err != nil {
+	if source, err = o.open(t.Context(), start, nil); err != nil {
 		t.Fatal(err)
 	}
 	applier = apply.New(o.target, apply.Options{Office: o.name, Role: schema.Branch})

@@ -152,3 +152,20 @@ func (c *Config) Receives(n schema.TableName) bool {
 func (c *Config) Forwards(n schema.TableName) bool {
 	return c.Role == schema.Head && c.Receives(n) && !c.Sends(n)
 }
+
+// matches reports whether a glob, as an entry of tables has it, means the table; an empty one means all.
+func (c *Config) matches(pattern string, n schema.TableName) bool {
+	if pattern == "" {
+		return true
+	}
+	own := n.Schema
+	if own == "" {
+		own = c.Database.DefaultSchema()
+	}
+	e := TableEntry{}
+	var found bool
+	if e.schema, e.table, found = strings.Cut(pattern, "."); !found {
+		e.schema, e.table = "*", pattern
+	}
+	return e.matches(own, n.Name)
+}

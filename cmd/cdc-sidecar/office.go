@@ -27,7 +27,7 @@ type office struct {
 	prepare func(ctx context.Context, epoch uint64, at string) (start string, err error)
 	lose    func(ctx context.Context, epoch uint64, lost *schema.LostError) error
 	began   func(ctx context.Context) (string, error)
-	open    func(ctx context.Context, start string) (capture.Source, error)
+	open    func(ctx context.Context, start string, joining []string) (capture.Source, error)
 }
 
 func newOffice(c Config, log *slog.Logger) office {
@@ -37,7 +37,8 @@ func newOffice(c Config, log *slog.Logger) office {
 		cfg.Hurry = o.hurry
 		o.engine, o.target = schema.MySQL, apply.MySQL(c.Database)
 		o.hold, o.prepare, o.lose, o.began = cfg.Hold, cfg.Prepare, cfg.Lose, cfg.Began
-		o.open = func(ctx context.Context, start string) (capture.Source, error) {
+		o.open = func(ctx context.Context, start string, joining []string) (capture.Source, error) {
+			cfg.Joining = joining
 			return capture.OpenMySQL(ctx, cfg, start)
 		}
 		return o
@@ -46,7 +47,8 @@ func newOffice(c Config, log *slog.Logger) office {
 	cfg.Hurry = o.hurry
 	o.engine, o.target = schema.Postgres, apply.Postgres(c.Database)
 	o.hold, o.prepare, o.lose, o.began = cfg.Hold, cfg.Prepare, cfg.Lose, cfg.Began
-	o.open = func(ctx context.Context, start string) (capture.Source, error) {
+	o.open = func(ctx context.Context, start string, joining []string) (capture.Source, error) {
+		cfg.Joining = joining
 		return capture.OpenPostgres(ctx, cfg, start)
 	}
 	return o

@@ -37,6 +37,10 @@ type sidecar struct {
 	peers   *peer.Peers
 	keeper  *supervisor
 	state   watch
+	gate    *gate
+	jobs    *jobs
+	equal   equality
+	ending  <-chan struct{} // closed when the sidecar is to end
 
 	after uint64                 // a new journal's epoch is greater
 	began atomic.Pointer[string] // see beganAs
@@ -49,6 +53,7 @@ func live(ctx context.Context, cfg Config, log *slog.Logger, after uint64) (*los
 	s := &sidecar{cfg: cfg, log: log, db: newOffice(cfg, log), after: after}
 	ctx, s.end = context.WithCancel(ctx)
 	defer s.end()
+	s.ending, s.gate, s.jobs = ctx.Done(), newGate(cfg.Sync), newJobs(s)
 	s.keeper = newSupervisor(log, admin.CaptureCorridor, admin.ShipCorridor, admin.ReceiveCorridor)
 	s.state.started = time.Now()
 
@@ -76,7 +81,9 @@ func live(ctx context.Context, cfg Config, log *slog.Logger, after uint64) (*los
 		"broker", brokerConfig(cfg).String(), "journal", s.journal.Epoch(), "version", version)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.keeper.keep(ctx, admin.CaptureCorridor, s.session) })
-	g.Go(func() error { return s.keeper.keep(ctx, admin.ShipCorridor, s.ship) })
+	g.Go(func() error { return s.gate.keep(ctx, s.keeper, admin.ShipCorridor, s.ship) })
+	g.Go(func() error { return ended(s.gate.schedule(ctx, log, s.synchronise)) })
+	g.Go(func() error { return ended(s.jobs.background(ctx)) })
 	err := g.Wait()
 	return s.lost, err
 }
@@ -89,7 +96,7 @@ func (s *sidecar) serve(ctx context.Context) {
 			return err
 		}
 		up()
-		return admin.Serve(ctx, l, admin.Options{Source: s, Conflicts: s.conflicts(), Token: s.cfg.AdminToken, Version: version})
+		return admin.Serve(ctx, l, admin.Options{Source: s, Conflicts: s.conflicts(), Jobs: s.jobs, Token: s.cfg.AdminToken, Version: version})
 	})
 }
 
@@ -131,14 +138,56 @@ func (s *sidecar) open(ctx context.Context) error {
 		s.log.Info("the row clocks are built again from the journal", "cause", err)
 	}
 	s.applier = apply.New(s.db.target, s.applyOptions())
-	peers := peer.New(peer.Config{
-		Office: s.cfg.Office, Role: s.cfg.Role, Engine: s.db.engine, Program: version, Dir: s.cfg.Data,
-		User: brokerConfig(s.cfg).User(), Unsettled: broker.Prefetch, Acknowledged: s.clocks.Acknowledge, Log: s.log,
-	}, outbox{s.journal, s.clocks, s.applier}, s.applier, register{s.db, s.applier})
+	peers := peer.New(s.peerConfig(), outbox{s.journal, s.clocks, s.applier}, s.applier, register{s.db, s.applier})
 	s.state.mu.Lock()
 	s.peers = peers
 	s.state.mu.Unlock()
 	return nil
+}
+
+func (s *sidecar) peerConfig() peer.Config {
+	c := peer.Config{
+		Office: s.cfg.Office, Role: s.cfg.Role, Engine: s.db.engine, Program: version, Dir: s.cfg.Data,
+		User: brokerConfig(s.cfg).User(), Unsettled: broker.Prefetch, Acknowledged: s.clocks.Acknowledge, Log: s.log,
+		Restored: func() bool { return s.beganAs() == schema.BeganRestored },
+	}
+	s.equal = s.comparer()
+	if s.equal.server != nil {
+		c.Server = answering{s.equal.server}
+		return c
+	}
+	c.Joiner = joining{s.equal.client}
+	s.applier.Joining(s.equal.client.Pending)
+	return c
+}
+
+// compare serves, at the head, or joins and compares, at a branch.
+func (s *sidecar) compare(ctx context.Context, up func()) error {
+	if err := s.clocks.Ready(ctx); err != nil {
+		return err
+	}
+	up()
+	if s.equal.server != nil {
+		return s.equal.server.Run(ctx)
+	}
+	return s.equal.client.Run(ctx)
+}
+
+// synchronise is a sync by schedule.
+func (s *sidecar) synchronise(ctx context.Context) (admin.Moved, error) {
+	return s.gate.sync(ctx, s.drain, func(note string) {
+		if note != "" {
+			s.log.Info("the sync waits", "for", note)
+		}
+	})
+}
+
+// ended is nil for a task that ended because it was told to.
+func ended(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 // clocksFolder is where row clocks go that are too many for memory, under the journal's folder. An
@@ -223,7 +272,8 @@ func (s *sidecar) attend(ctx context.Context, gone <-chan struct{}, up func()) e
 	g.Go(func() error { return capture.Run(ctx, src, s.clocks.Sink(s.journal.Append), &s.state.capture) })
 	g.Go(func() error { return s.catchUp(ctx) })
 	g.Go(func() error { return s.keepLog(ctx) })
-	g.Go(func() error { return s.keeper.keep(ctx, admin.ReceiveCorridor, s.receive) })
+	g.Go(func() error { return s.gate.keep(ctx, s.keeper, admin.ReceiveCorridor, s.receive) })
+	g.Go(func() error { return s.keeper.keep(ctx, "comparison", s.compare) })
 	g.Go(func() error { return s.examine(ctx) })
 	up()
 	s.state.readied(true)
@@ -274,7 +324,23 @@ func (s *sidecar) source(ctx context.Context) (capture.Source, error) {
 		}
 		s.log.Info("a journal begins", "journal", s.journal.Epoch(), "after", s.beganAs(), "place", start)
 	}
-	return s.db.open(ctx, start)
+	blind, err := s.resume(ctx, start != at)
+	if err != nil {
+		return nil, err
+	}
+	return s.db.open(ctx, start, blind)
+}
+
+// resume is, at a branch, which tables are being joined at the place from which the log is read on.
+func (s *sidecar) resume(ctx context.Context, anew bool) ([]string, error) {
+	if s.equal.client == nil {
+		return nil, nil
+	}
+	senders, err := s.applier.Senders(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.equal.client.Resume(ctx, s.journal.State().Seen, anew, len(senders) > 0)
 }
 
 // ship takes the journal to the broker. It needs no database.

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -85,6 +87,7 @@ func (s *sidecar) Status() admin.Status {
 		Office: s.cfg.Office, Role: s.cfg.Role, Engine: s.db.engine, Version: version, Started: s.state.started,
 		Corridors: s.keeper.snapshot(), Notices: s.cfg.Notices,
 	}
+	out.Sync, out.Verify, out.Joining = s.gate.describe(), s.jobs.verified(), s.describeJoin()
 	counted := s.state.capture.Counts()
 	out.Capture = admin.Capture{
 		Transactions: counted.Transactions,
@@ -196,4 +199,36 @@ func (s *sidecar) judge(out *admin.Status) {
 		w.last, w.since = state, time.Now()
 	}
 	out.State, out.Since = state, w.since
+}
+
+// describeJoin is how far this branch is with becoming equal to the head; nil: it is, or nobody is.
+func (s *sidecar) describeJoin() *admin.Joining {
+	if s.meet() == nil || s.equal.client == nil {
+		return nil
+	}
+	p := s.equal.client.Progress()
+	if p == nil {
+		return nil
+	}
+	j := &admin.Joining{Phase: p.Phase, Why: p.Why, Since: p.Since, Note: s.silence(s.cfg.Office)}
+	for i := range p.Tables {
+		t := &p.Tables[i]
+		row := admin.JoinTable{Table: t.Table, State: admin.JoinWaiting, Rows: t.Rows, Total: t.Total}
+		switch {
+		case t.Done:
+			row.State = admin.JoinDone
+		case t.Seconds > 0:
+			row.State = admin.JoinRunning
+			row.RowsPerSecond = float64(t.Rows) / t.Seconds
+			if left := t.Total - min(t.Total, t.Rows); row.RowsPerSecond > 0 {
+				row.Remaining = float64(left) / row.RowsPerSecond
+			}
+		}
+		if t.Error != "" {
+			j.Note = t.Table + ": " + t.Error
+		}
+		j.Tables = append(j.Tables, row)
+	}
+	slices.SortFunc(j.Tables, func(a, b admin.JoinTable) int { return strings.Compare(a.Table, b.Table) })
+	return j
 }
