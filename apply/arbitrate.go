@@ -561,7 +561,11 @@ func (w *writer) settleTruncate(ctx context.Context, st *step) error {
 			}
 			s := &standingRow{table: t, key: keys[i], row: images[i]}
 			if !kept {
-				if err := w.become(ctx, st, s, nil); err != nil {
+				err := w.become(ctx, st, s, nil)
+				if s.row = nil; err == nil && st.blind == joining {
+					err = w.echoRow(ctx, st, s)
+				}
+				if err != nil {
 					return err
 				}
 				continue

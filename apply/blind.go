@@ -202,19 +202,24 @@ func (w *writer) echo(ctx context.Context, st *step) error {
 	for i, row := range st.touched() {
 		delete(w.standing, row)
 		s, err := w.now(ctx, st, row, st.keys[i])
-		if err != nil {
-			return err
+		if err == nil {
+			err = w.echoRow(ctx, st, s)
 		}
-		by := w.author(st.tx)
-		e := w.entry(st, contest{policy: st.policy, table: s.table.Table, op: st.change.Op, local: s.row, localBy: by}, decision{winner: remoteWins, result: s.row, by: by})
-		e.kind, e.state, e.echo = "again", stateAgain, true
-		e.change = &schema.Change{Table: s.table.Table, Op: schema.Delete, Before: s.key}
-		e.rows = []standing{{table: s.table.Table, key: s.key, row: s.row, by: by}}
-		if err := w.log(ctx, st, &e); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (w *writer) echoRow(ctx context.Context, st *step, s *standingRow) error {
+	by := w.author(st.tx)
+	c := contest{policy: st.policy, table: s.table.Table, op: st.change.Op, local: s.row, localBy: by}
+	e := w.entry(st, c, decision{winner: remoteWins, result: s.row, by: by})
+	e.kind, e.state, e.echo = "echo", stateAgain, true
+	e.change = &schema.Change{Table: s.table.Table, Op: schema.Delete, Before: s.key}
+	e.rows = []standing{{table: s.table.Table, key: s.key, row: s.row, by: by}}
+	return w.log(ctx, st, &e)
 }
 
 // wrote remembers rows that were written as a change has them, in the transaction that is open.
