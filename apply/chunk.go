@@ -174,15 +174,19 @@ func (w *writer) fence(ctx context.Context, tx *schema.Transaction) error {
 	return w.ours(err)
 }
 
-// chunkForm counts a chunk at a place of a stream, and notes its stamp: the office's clock is never behind what it has seen.
+// chunkForm counts a chunk at a place of a stream, and sees that the row's stamp is not behind the chunk's: the office's clock
+// is never behind what it has seen.
 func (d *definitions) chunkForm() *form {
 	return d.own(ownChunk, func() *form {
 		f := &form{op: opOwn}
 		chunks := quote(d.engine, schema.ProgressChunks)
-		f.text("UPDATE " + tableName(d.engine, schema.OwnSchema, schema.ProgressTable) + " SET " + chunks + " = " + chunks + " + 1, " + quote(d.engine, schema.ProgressStampMillis) + " = ")
-		f.value(numberOf(schema.ProgressStampMillis))
-		f.text(", " + quote(d.engine, schema.ProgressStampCounter) + " = ")
-		f.value(numberOf(schema.ProgressStampCounter))
+		f.text("UPDATE " + tableName(d.engine, schema.OwnSchema, schema.ProgressTable) + " SET " + chunks + " = " + chunks + " + 1")
+		for _, column := range []string{schema.ProgressStampMillis, schema.ProgressStampCounter} {
+			name := quote(d.engine, column)
+			f.text(", " + name + " = GREATEST(" + name + ", ")
+			f.value(numberOf(column))
+			f.text(")")
+		}
 		f.where(d.engine, []schema.Column{textOf(schema.ProgressOffice), textOf(schema.ProgressOrigin), numberOf(schema.ProgressEpoch), numberOf(schema.ProgressSeq)})
 		f.finish()
 		return f
@@ -419,16 +423,10 @@ func (a *Applier) Barrier(ctx context.Context) error {
 	if passed == nil {
 		return nil
 	}
-	ses, err := a.take(ctx)
+	mark, err := a.Mark(ctx)
 	if err != nil {
 		return err
 	}
-	mark, err := ses.mark(ctx, a.options.Office)
-	if err != nil {
-		a.spoiled(ses)
-		return fmt.Errorf("write a mark: %w", err)
-	}
-	a.release(ses)
 	waiting, cancel := context.WithTimeout(ctx, barrierLimit)
 	defer cancel()
 	if err := passed(waiting, mark); err != nil {

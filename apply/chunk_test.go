@@ -1,15 +1,18 @@
 package apply
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"cdc-sidecar/catalog"
 	"cdc-sidecar/schema"
@@ -377,4 +380,95 @@ func texts(rows []schema.Row) (all [][]string) {
 		all = append(all, line)
 	}
 	return all
+}
+
+// The connection is lost around the COMMIT of a chunk: it is written once more, which changes nothing where it was written.
+func TestConnectionLostAtCommitOfChunk(t *testing.T) {
+	for name, what := range map[string]fate{"before": lost, "after": answered} {
+		t.Run(name, func(t *testing.T) {
+			each(t, schema.Branch, func(w *world) {
+				w.createItem()
+				p := newWire(w)
+				w.at(0) // connects
+				var broken atomic.Bool
+				cut := func(said []byte) fate {
+					if bytes.Contains(said, []byte("COMMIT")) && broken.CompareAndSwap(false, true) {
+						return what
+					}
+					return passes
+				}
+				p.cut.Store(&cut)
+				changes := []schema.Change{insert(item, "1", "a", "1"), insert(item, "2", "b", "2")}
+				save := []Join{{Table: "item", At: place(0), State: []byte{}}}
+				if _, err := w.applier.Chunk(w.Context(), head, place(0), chunkStamp, changes, save); err == nil || errors.Is(err, ErrElsewhere) {
+					w.Fatalf("got %v", err)
+				}
+				w.settled()
+				taken, err := w.applier.Chunk(w.Context(), head, place(0), chunkStamp, changes, save)
+				if err != nil {
+					w.Fatal(err)
+				}
+				w.wantTaken(taken, map[string]Taken{"before": {Inserted: 2}, "after": {Same: 2}}[name])
+				w.want(items, "1 a 1\n2 b 2")
+				w.at(0)
+			})
+		})
+	}
+}
+
+// Whatever stands here and whatever the chunk: what it speaks of is as it says, but for the rows that are held, and nothing
+// else has changed. Held rows become known before the chunk, or with the mark behind its rows.
+func TestAnyChunk(t *testing.T) {
+	for _, w := range []*world{postgresWorld(t, schema.Branch), mysqlWorld(t, schema.Branch)} {
+		t.Run(string(w.engine), func(t *testing.T) {
+			w.createItem()
+			u := &underway{}
+			w.applier.options.Hold = u
+			w.applier.options.Passed = func(context.Context, uint64) error {
+				u.known = u.committed
+				return nil
+			}
+			rapid.Check(t, func(t *rapid.T) {
+				want := model{}
+				w.exec("DELETE FROM item")
+				values := func() [2]string {
+					return [2]string{rapid.SampledFrom([]string{"a", "it's", ""}).Draw(t, "name"), strconv.Itoa(rapid.IntRange(0, 3).Draw(t, "stock"))}
+				}
+				for _, id := range rapid.SliceOfDistinct(rapid.IntRange(1, 40), rapid.ID[int]).Draw(t, "here") {
+					want[id] = values()
+					w.exec(fmt.Sprintf("INSERT INTO item VALUES (%d, %s, %s)", id, "'"+map[bool]string{true: "it''s", false: want[id][0]}[want[id][0] == "it's"]+"'", want[id][1]))
+				}
+				u.known, u.committed = holding{}, holding{}
+				var changes []schema.Change
+				held := 0
+				for _, id := range rapid.SliceOfDistinct(rapid.IntRange(1, 40), rapid.ID[int]).Draw(t, "chunk") {
+					key, v := strconv.Itoa(id), values()
+					c := insert(item, key, v[0], v[1])
+					if rapid.IntRange(0, 3).Draw(t, "delete") == 0 {
+						c = remove(item, key)
+					}
+					changes = append(changes, c)
+					if fate := rapid.IntRange(0, 9).Draw(t, "held"); fate < 2 {
+						held++
+						u.committed[item.RowID(c.KeyRow())] = true
+						u.known[item.RowID(c.KeyRow())] = fate == 0
+						continue
+					}
+					if want[id] = v; c.Op == schema.Delete {
+						delete(want, id)
+					}
+				}
+				maybe := rapid.Bool().Draw(t, "met")
+				w.applier.stream(head).work.met = maybe
+				taken := w.chunk(0, changes...)
+				if got := w.rows(items); got != want.String() {
+					t.Fatalf("the table has\n%s\nwant\n%s", got, want)
+				}
+				sum := taken.Inserted + taken.Updated + taken.Deleted + taken.Same + taken.Missing + taken.Held
+				if taken.Held != held || sum != len(changes) {
+					t.Fatalf("%+v of %d changes, %d of them held", taken, len(changes), held)
+				}
+			})
+		})
+	}
 }

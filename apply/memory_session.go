@@ -382,7 +382,10 @@ func (s *memorySession) executeJoin(ctx context.Context, st *step) (int64, error
 			return 0, err
 		}
 		ok, err := s.update(ctx, progress, key, func(r schema.Row) {
-			r[4], r[5], r[8] = args[0], args[1], memoryValue(memoryNumber(r[8])+1)
+			for i := range 2 {
+				r[4+i] = memoryValue(max(memoryNumber(r[4+i]), memoryNumber(args[i])))
+			}
+			r[8] = memoryValue(memoryNumber(r[8]) + 1)
 		})
 		return memoryHits(ok), err
 	case ownJoin:
