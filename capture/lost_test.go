@@ -247,6 +247,41 @@ func (o *mysqlOffice) purgeAll() {
 	o.purge(s, files[len(files)-1][0])
 }
 
+// A binlog that is reset while it is read: the reader is told nothing, Belongs is. So with a schema that is dropped.
+func TestBelongs(t *testing.T) {
+	set := servers.ForTest(t, servers.Spec{MariaDB: 1})
+	maria := onMySQL(t, set.MariaDB[0], "CREATE TABLE t (id int PRIMARY KEY)")
+	postgres := newPostgresOffice(t, `CREATE TABLE t (id int PRIMARY KEY)`)
+	for _, c := range []struct {
+		w       *traveller
+		belongs func(ctx context.Context, epoch uint64, at string) error
+		do      string
+		kind    schema.Lost
+	}{
+		{maria.traveller(t, schema.Branch), maria.Belongs, "RESET MASTER", schema.Restored},
+		{postgres.traveller(schema.Branch), postgres.Belongs, "DROP SCHEMA cdc_sidecar CASCADE", schema.Stranger},
+	} {
+		t.Run(c.kind.String(), func(t *testing.T) {
+			c.w.t = t
+			c.w.lives(1)
+			src, err := c.w.open(t.Context(), c.w.start)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.belongs(t.Context(), c.w.epoch, c.w.start); err != nil {
+				t.Fatalf("while all is well: %v", err)
+			}
+			c.w.exec(c.do)
+			var lost *schema.LostError
+			if err := c.belongs(t.Context(), c.w.epoch, c.w.start); !errors.As(err, &lost) || lost.Kind != c.kind {
+				t.Errorf("got %v, want %v", err, c.kind)
+			}
+			_ = src.Close(t.Context())
+			c.w.heals(c.kind)
+		})
+	}
+}
+
 // restorable is a server whose data folder can be put back.
 type restorable interface {
 	Stop(ctx context.Context) error

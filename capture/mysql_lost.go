@@ -25,6 +25,24 @@ func (s *mysqlSetup) row(ctx context.Context) (*journalRow, error) {
 	return &row, nil
 }
 
+// Belongs looks, while the log is read, whether database and journal are still of one life: a *schema.LostError when they are
+// not. Any other error says only that it could not look. Whoever reads a binlog that is reset meanwhile is told nothing.
+func (c MySQLConfig) Belongs(ctx context.Context, epoch uint64, at string) error {
+	s, err := c.setup(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	row, err := s.row(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := judge(c.Office, epoch, at, row); err != nil {
+		return err
+	}
+	return s.verify(ctx, at)
+}
+
 // Lose notes in the database that the office lost its way, and at a branch what the comparison has to do: the next journal
 // that Prepare is called for, younger than epoch, begins the life after it. It may be called again after any interruption.
 // Of a Stranger nothing is noted: the database knows nothing of us.

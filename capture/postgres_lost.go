@@ -41,6 +41,22 @@ func (s *postgresSetup) begin(ctx context.Context, epoch uint64, began string) e
 	return nil
 }
 
+// Belongs looks, while the log is read, whether database and journal are still of one life: a *schema.LostError when they are
+// not. Any other error says only that it could not look.
+func (c PostgresConfig) Belongs(ctx context.Context, epoch uint64, at string) error {
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	row, err := (&postgresSetup{config: c, conn: conn}).row(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = judge(c.Office, epoch, at, row)
+	return err
+}
+
 // Lose notes in the database that the office lost its way, and at a branch what the comparison has to do: the next journal
 // that Prepare is called for, younger than epoch, begins the life after it. It may be called again after any interruption.
 // Of a Stranger nothing is noted: the database knows nothing of us.

@@ -221,6 +221,16 @@ func TestPostgresTimelines(t *testing.T) {
 	if err != nil || now.timeline == old.timeline || next.Changes[0].After[0].Text() != "2" {
 		t.Errorf("read on at %s (from %s), %v: %v", next.Source, old, next.Changes[0].After, err)
 	}
+	// A standby that was promoted without the slot, and one that had not got all.
+	promoted := onPostgres(t, server, `CREATE TABLE t (id int PRIMARY KEY)`)
+	w := promoted.traveller(schema.Branch)
+	w.lives(1)
+	w.start = old.String()
+	promoted.exec(`SELECT pg_drop_replication_slot('` + promoted.slot() + `')`)
+	w.heals(schema.LostLog)
+	w.start = beyond.String()
+	promoted.exec(`DELETE FROM t`)
+	w.heals(schema.Restored)
 }
 
 // writeConf writes a file that the server's own user can read.

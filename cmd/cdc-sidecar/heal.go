@@ -23,6 +23,9 @@ const (
 	keptLost = 2
 	// soonLost: who loses its way again so soon waits before the next life: somebody is at work there.
 	soonLost = time.Minute
+	// belongsEvery is how often a running sidecar looks whether database and journal still belong together. A loss costs
+	// the more to mend the longer nobody sees it, and the look is a connection and two queries.
+	belongsEvery = time.Minute
 )
 
 // loss is why a life of the sidecar ended, when the office lost its way.
@@ -126,6 +129,29 @@ func setBack(role schema.Role, state journal.State, applied map[schema.Office]sc
 		}
 	}
 	return nil
+}
+
+// belongs looks again and again whether database and journal are still of one life, until ctx ends. Not every loss ends the
+// reading of the log: a binlog that is reset, or a schema that is dropped, just brings nothing more.
+func (s *sidecar) belongs(ctx context.Context, every time.Duration) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		state := s.journal.State()
+		if state.Source == "" {
+			continue
+		}
+		err := s.db.belongs(ctx, state.Epoch, state.Source)
+		var lost *schema.LostError
+		if errors.As(err, &lost) {
+			return err
+		}
+	}
 }
 
 // putAside moves what a lost life leaves in its folder out of the way of the next, and deletes what earlier ones left.

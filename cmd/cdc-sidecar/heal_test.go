@@ -164,6 +164,13 @@ func TestLostAndFound(t *testing.T) {
 				t.Errorf("%d folders", n)
 			}
 
+			// A process that wrote down what it had found, and was killed before it put the journal aside.
+			noted := &schema.LostError{Kind: schema.Restored}
+			if err := newOffice(cfg, slog.New(slog.DiscardHandler)).lose(t.Context(), e.journal().Epoch, noted); err != nil {
+				t.Fatal(err)
+			}
+			e.heals(schema.Restored)
+
 			e.killedHalfway()
 			e.heals(schema.LostJournal) // all that is left to see: the former journal is in its folder
 			e.exec(`DELETE FROM cdc_sidecar.journal`)

@@ -25,6 +25,7 @@ type office struct {
 
 	hold    func(context.Context) (release func(), lost <-chan struct{}, err error)
 	prepare func(ctx context.Context, epoch uint64, at string) (start string, err error)
+	belongs func(ctx context.Context, epoch uint64, at string) error
 	lose    func(ctx context.Context, epoch uint64, lost *schema.LostError) error
 	began   func(ctx context.Context) (string, error)
 	open    func(ctx context.Context, start string, joining []string) (capture.Source, error)
@@ -36,7 +37,7 @@ func newOffice(c Config, log *slog.Logger) office {
 		cfg := mysqlConfig(c, log)
 		cfg.Hurry = o.hurry
 		o.engine, o.target = schema.MySQL, apply.MySQL(c.Database)
-		o.hold, o.prepare, o.lose, o.began = cfg.Hold, cfg.Prepare, cfg.Lose, cfg.Began
+		o.hold, o.prepare, o.belongs, o.lose, o.began = cfg.Hold, cfg.Prepare, cfg.Belongs, cfg.Lose, cfg.Began
 		o.open = func(ctx context.Context, start string, joining []string) (capture.Source, error) {
 			cfg.Joining = joining
 			return capture.OpenMySQL(ctx, cfg, start)
@@ -46,7 +47,7 @@ func newOffice(c Config, log *slog.Logger) office {
 	cfg := postgresConfig(c, log)
 	cfg.Hurry = o.hurry
 	o.engine, o.target = schema.Postgres, apply.Postgres(c.Database)
-	o.hold, o.prepare, o.lose, o.began = cfg.Hold, cfg.Prepare, cfg.Lose, cfg.Began
+	o.hold, o.prepare, o.belongs, o.lose, o.began = cfg.Hold, cfg.Prepare, cfg.Belongs, cfg.Lose, cfg.Began
 	o.open = func(ctx context.Context, start string, joining []string) (capture.Source, error) {
 		cfg.Joining = joining
 		return capture.OpenPostgres(ctx, cfg, start)

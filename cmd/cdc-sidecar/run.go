@@ -275,6 +275,7 @@ func (s *sidecar) attend(ctx context.Context, gone <-chan struct{}, up func()) e
 	g.Go(func() error { return s.gate.keep(ctx, s.keeper, admin.ReceiveCorridor, s.receive) })
 	g.Go(func() error { return s.keeper.keep(ctx, "comparison", s.compare) })
 	g.Go(func() error { return s.examine(ctx) })
+	g.Go(func() error { return s.belongs(ctx, belongsEvery) })
 	up()
 	s.state.readied(true)
 	defer s.state.readied(false)
