@@ -74,6 +74,10 @@ func begins(kind schema.Lost) string {
 	return schema.BeginsLost
 }
 
+// stillRestored is true, in SQL, of the journal's row j of a head whose database was restored, while there is a branch that
+// has not followed its stream since: that one still has to send what the head lacks, whatever else is lost meanwhile.
+const stillRestored = "began = '" + schema.BeganRestored + "' AND EXISTS (SELECT 1 FROM cdc_sidecar.offices o WHERE o.office = j.office AND o.reported_epoch <> j.epoch)"
+
 // beganAs is how the life begins of which the row tells now.
 func beganAs(row *journalRow) string {
 	if row == nil {

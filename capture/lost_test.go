@@ -162,6 +162,41 @@ var otherJournals = []struct {
 	}, schema.Restored},
 }
 
+// loses notes a loss and begins the next life.
+func (w *traveller) loses(kind schema.Lost) {
+	w.t.Helper()
+	if err := w.lose(w.t.Context(), w.epoch, &schema.LostError{Kind: kind}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.epoch, w.start = w.epoch+1, ""
+	w.lives(2000 + int(w.epoch))
+}
+
+// A head that was restored remains so while there is a branch that has not sent what it has, though it loses more.
+func TestRestoredUntilAllHaveSent(t *testing.T) {
+	for engine, w := range map[string]*traveller{
+		"postgres": newPostgresOffice(t, `CREATE TABLE t (id int PRIMARY KEY)`).traveller(schema.Head),
+		"mariadb":  newMariaDBOffice(t, "CREATE TABLE t (id int PRIMARY KEY)").traveller(t, schema.Head),
+	} {
+		t.Run(engine, func(t *testing.T) {
+			w.t = t
+			reports := func(epoch uint64) {
+				w.exec("DELETE FROM cdc_sidecar.offices WHERE office = '"+string(w.name)+"'",
+					fmt.Sprintf("INSERT INTO cdc_sidecar.offices (office, member, reported_epoch) VALUES ('%[1]s', 'north', %[2]d), ('%[1]s', 'south', %[3]d)", w.name, w.epoch, epoch))
+			}
+			w.lives(1)
+			w.loses(schema.Restored)
+			w.begins(schema.Restored)
+			reports(w.epoch - 1)
+			w.loses(schema.LostLog)
+			w.begins(schema.Restored)
+			reports(w.epoch)
+			w.loses(schema.LostLog)
+			w.begins(schema.LostLog)
+		})
+	}
+}
+
 // roleOf gives every second case to a branch.
 func roleOf(i int) schema.Role { return []schema.Role{schema.Branch, schema.Head}[i%2] }
 

@@ -71,7 +71,9 @@ func (c MySQLConfig) Lose(ctx context.Context, epoch uint64, lost *schema.LostEr
 		err = c.order(ctx, tx, lost.Kind)
 	}
 	if err == nil {
-		_, err = tx.ExecContext(ctx, "UPDATE cdc_sidecar.journal SET epoch = GREATEST(epoch, ?), began = ? WHERE office = ?", epoch, begins(lost.Kind), string(c.Office))
+		// MySQL sets from left to right, and what comes later sees what was set.
+		_, err = tx.ExecContext(ctx, "UPDATE cdc_sidecar.journal j SET began = CASE WHEN "+stillRestored+` THEN ? ELSE ? END, epoch = GREATEST(epoch, ?)
+			WHERE office = ?`, schema.BeginsRestored, begins(lost.Kind), epoch, string(c.Office))
 	}
 	if err == nil {
 		err = tx.Commit()

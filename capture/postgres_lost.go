@@ -83,8 +83,8 @@ func (c PostgresConfig) Lose(ctx context.Context, epoch uint64, lost *schema.Los
 				return err
 			}
 		}
-		_, err := tx.Exec(ctx, `UPDATE cdc_sidecar.journal SET epoch = greatest(epoch, $2), began = $3 WHERE office = $1`,
-			string(c.Office), int64(epoch), begins(lost.Kind))
+		_, err := tx.Exec(ctx, `UPDATE cdc_sidecar.journal j SET epoch = greatest(epoch, $2), began = CASE WHEN `+stillRestored+` THEN $4 ELSE $3 END
+			WHERE office = $1`, string(c.Office), int64(epoch), begins(lost.Kind), schema.BeginsRestored)
 		return err
 	})
 	if err != nil {
