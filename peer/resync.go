@@ -145,8 +145,6 @@ func (p *Peers) standing(from *member, msg *schema.Message, w *schema.Welcome) S
 		s.Lost = fmt.Sprintf("the head's journal is a new one (epoch %d, %d was applied)", msg.Epoch, pos.Epoch)
 	case w.Expired || pos.Seq+1 < w.First:
 		s.Lost = fmt.Sprintf("the head's journal begins at %d, %d was applied here", w.First, pos.Seq)
-	case pos.Seq > w.Last:
-		s.Lost = fmt.Sprintf("the head's journal ends at %d, %d was applied here", w.Last, pos.Seq)
 	}
 	return s
 }

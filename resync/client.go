@@ -97,7 +97,13 @@ type Client struct {
 	taking sync.Mutex // held while a chunk is taken, and to change what is waited for
 	wanted *exchange
 
+	// saving is held while the state of a join is saved, so that what a life of it that is over saves does not come behind what
+	// the next one does.
+	saving sync.Mutex
+
 	mu       sync.Mutex
+	life     int                // counts the joins begun
+	stop     context.CancelFunc // ends the one that is under way; nil: none is
 	id       uint64
 	standing Standing
 	star     state // of schema.JoinAll

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"cdc-sidecar/schema"
@@ -170,25 +171,38 @@ func (c *Client) trust(s Standing) (Verdict, error) {
 
 // begin takes the head's stream from where it is. What is older comes with the tables.
 func (c *Client) begin(ctx context.Context, s Standing, star state) (Verdict, error) {
+	c.saving.Lock()
+	defer c.saving.Unlock()
 	c.mu.Lock()
-	var names []string
-	for name, p := range c.tables {
-		names = append(names, name)
-		p.Cursor, p.Looked, p.Done, p.Filled, p.Pending, p.Rows, p.Error = nil, false, false, false, nil, 0, ""
-		p.report = schema.TableReport{Table: name, Total: p.Total}
+	c.life++
+	if c.stop != nil {
+		c.stop()
 	}
+	tables := map[string]*progress{}
 	var joins []Join
-	slices.Sort(names)
-	for _, name := range names {
-		joins = append(joins, Join{Table: name, Pending: true, State: encode(c.tables[name])})
+	for name, p := range c.tables {
+		tables[name] = &progress{Table: p.Table, Total: p.Total, report: schema.TableReport{Table: name, Total: p.Total}}
+		joins = append(joins, Join{Table: name, Pending: true, State: encode(tables[name])})
 	}
+	c.tables = tables
 	c.mu.Unlock()
+	slices.SortFunc(joins, func(a, b Join) int { return strings.Compare(a.Table, b.Table) })
 	star.Phase = copying
-	return Verdict{Begin: s.At, Follow: true}, c.turn(ctx, star, true, joins...)
+	return Verdict{Begin: s.At, Follow: true}, c.turnSaving(ctx, star, true, joins...)
 }
 
 // turn makes another phase durable, and what is to be saved with it.
 func (c *Client) turn(ctx context.Context, to state, pending bool, with ...Join) error {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	if err := ctx.Err(); err != nil { // what led here is over
+		return err
+	}
+	return c.turnSaving(ctx, to, pending, with...)
+}
+
+// turnSaving is turn for who holds saving.
+func (c *Client) turnSaving(ctx context.Context, to state, pending bool, with ...Join) error {
 	if to.Since.IsZero() {
 		to.Since = c.cfg.Now().UTC()
 	}
@@ -210,22 +224,43 @@ func (c *Client) join(ctx context.Context) (bool, error) {
 	if s.Head == "" {
 		return false, nil
 	}
-	var err error
-	switch star.Phase {
-	case claiming:
-		err = c.claim(ctx, s, star)
-	case preparing:
-		err = c.prepare(ctx, star)
-	case copying:
-		err = c.copyAll(ctx, star)
-	default:
-		return false, nil
-	}
-	if ofTable(err) { // nothing goes on before somebody mends it
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c.mu.Lock()
+	c.stop = cancel
+	life := c.life
+	c.mu.Unlock()
+	err := c.advance(ctx, s, star)
+	c.mu.Lock()
+	c.stop = nil
+	over := c.life != life
+	c.mu.Unlock()
+	switch {
+	case over: // another has begun meanwhile
+		return true, nil
+	case ofTable(err): // nothing goes on before somebody mends it
 		c.cfg.Log.Error("joining stands still", "cause", err)
 		return true, sleep(ctx, retryTable)
+	case errors.Is(err, errIdle):
+		return false, nil
 	}
 	return true, err
+}
+
+// errIdle says that nothing is to be done.
+var errIdle = errors.New("nothing to be done")
+
+func (c *Client) advance(ctx context.Context, s Standing, star state) error {
+	switch star.Phase {
+	case claiming:
+		return c.claim(ctx, s, star)
+	case preparing:
+		return c.prepare(ctx, star)
+	case copying:
+		return c.copyAll(ctx, star)
+	default:
+		return errIdle
+	}
 }
 
 // retryTable is how soon a table is tried again that could not be compared.
@@ -417,7 +452,7 @@ func (c *Client) copyTable(ctx context.Context, name string, state *progress, wh
 	}
 	behind := *state
 	behind.Done, behind.Cursor, behind.Pending = true, nil, nil
-	if err := c.db.SaveJoins(ctx, []Join{{Table: name, At: c.place(), State: encode(&behind)}}); err != nil {
+	if err := c.saveDone(ctx, Join{Table: name, At: c.place(), State: encode(&behind)}); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -427,6 +462,15 @@ func (c *Client) copyTable(ctx context.Context, name string, state *progress, wh
 	c.cfg.Log.Info("a table is equal to the head's", "table", name, "rows", r.Rows, "equal", r.Equal, "written", r.Repaired, "sent up", r.Sent,
 		"deleted", r.Removed, "only here", r.MissingThere, "seconds", int(r.Seconds))
 	return nil
+}
+
+func (c *Client) saveDone(ctx context.Context, j Join) error {
+	c.saving.Lock()
+	defer c.saving.Unlock()
+	if err := ctx.Err(); err != nil { // the join is over
+		return err
+	}
+	return c.db.SaveJoins(ctx, []Join{j})
 }
 
 // finish ends a join: all tables are equal.

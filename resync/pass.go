@@ -177,6 +177,11 @@ func (p *pass) save(ctx context.Context) error {
 	if err := p.keys.flush(); err != nil {
 		return err
 	}
+	p.c.saving.Lock()
+	defer p.c.saving.Unlock()
+	if err := ctx.Err(); err != nil { // the join is over
+		return err
+	}
 	return p.c.db.SaveJoins(ctx, p.join(schema.Position{}, p.state))
 }
 
