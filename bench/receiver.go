@@ -190,6 +190,9 @@ func (r *receiver) Epoch() uint64 { return r.epoch }
 // Bounds implements peer.Outbox.
 func (r *receiver) Bounds() (first, last uint64) { return 1, 0 }
 
+// Acknowledged is asked of heads only.
+func (*receiver) Acknowledged(schema.Office) (schema.Position, uint64) { return schema.Position{}, 0 }
+
 // Seen is what a marker reports.
 func (r *receiver) Seen() schema.Position {
 	pos, _, _ := r.has()

@@ -46,3 +46,36 @@ func TestEpochBehindAFormerLife(t *testing.T) {
 		}
 	}
 }
+
+// A journal that begins behind another knows what was applied before it, also when it is opened again.
+func TestBegin(t *testing.T) {
+	dir := t.TempDir()
+	options := Options{Office: here, Now: func() time.Time { return born }}
+	j, err := Open(dir, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := schema.Position{Epoch: 7, Seq: 8}
+	if err := j.Begin(t.Context(), "place", map[schema.Office]schema.Position{north: want, south: {Epoch: 3, Seq: 4}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if j, err = Open(dir, options); err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	if pos, last := j.Acknowledged(north); pos != want || last != 0 || j.State().Source != "place" {
+		t.Errorf("acknowledged %v at %d, begun at %q", pos, last, j.State().Source)
+	}
+	if err := j.Append(t.Context(), []schema.Transaction{from(north, 9, "next", row(1, 5))}); err != nil {
+		t.Fatal(err)
+	}
+	if pos, last := j.Acknowledged(north); pos.Seq != 9 || last != 1 {
+		t.Errorf("acknowledged %v at %d", pos, last)
+	}
+	if pos, _ := j.Acknowledged(south); pos.Seq != 4 {
+		t.Errorf("acknowledged of south %v", pos)
+	}
+}

@@ -246,6 +246,34 @@ func (j *Journal) Bounds() (first, last uint64) {
 	return s.First, s.Last
 }
 
+// Acknowledged is how far an office's stream had been applied at the place of last, State.Last.
+func (j *Journal) Acknowledged(office schema.Office) (pos schema.Position, last uint64) {
+	s := j.State()
+	for _, a := range s.Acknowledged {
+		if a.Office == office {
+			pos = a.Pos
+		}
+	}
+	return pos, s.Last
+}
+
+// Begin notes where capture begins in the database's log, of a journal that has no place yet, and what the database had applied
+// of other offices' streams before that place.
+func (j *Journal) Begin(ctx context.Context, source string, applied map[schema.Office]schema.Position) error {
+	j.appending.Lock()
+	defer j.appending.Unlock()
+	if err := j.usable(ctx); err != nil {
+		return err
+	}
+	j.pack.head.source = source
+	for office, pos := range applied {
+		j.pack.acknowledge(office, pos)
+	}
+	j.pack.records = nil
+	j.pack.add(record{closed: true})
+	return j.store()
+}
+
 // Stamp is the office's hybrid logical clock.
 func (j *Journal) Stamp() schema.Stamp { return j.State().Stamp }
 

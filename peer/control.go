@@ -80,13 +80,14 @@ func (p *Peers) hear(ctx context.Context, msg *schema.Message, h *schema.Hello) 
 	if err := p.anew(ctx, from, msg, h); err != nil {
 		return err
 	}
-	first, last := p.outbox.Bounds()
+	first, _ := p.outbox.Bounds()
+	acked, last := p.outbox.Acknowledged(from.office)
 	lags, err := p.lags(ctx, from, h, first)
 	if err != nil {
 		return err
 	}
 	p.tell(from.office, schema.Control{Welcome: &schema.Welcome{
-		To: from.office, Progress: from.progress, First: first, Last: last, Expired: lags, Program: p.cfg.Program, Restored: p.cfg.Restored != nil && p.cfg.Restored(),
+		To: from.office, Progress: from.progress, First: first, Last: last, Expired: lags, Program: p.cfg.Program, Acknowledged: acked, Restored: p.cfg.Restored != nil && p.cfg.Restored(),
 	}})
 	return nil
 }
@@ -116,6 +117,9 @@ func (p *Peers) welcomed(ctx context.Context, msg *schema.Message, w *schema.Wel
 	p.mu.Unlock()
 	if err := p.follow(ctx, from, p.standing(from, msg, w)); err != nil {
 		return err
+	}
+	if from.progress == (schema.Position{Epoch: msg.Epoch, Seq: w.Last}) { // the messages that said so it may never have had
+		p.acknowledge([]schema.Acknowledgement{{Office: p.cfg.Office, Pos: w.Acknowledged}})
 	}
 	if _, last := p.outbox.Bounds(); w.Progress.Epoch == p.outbox.Epoch() && w.Progress.Seq > last {
 		p.mustJoin(from, fmt.Sprintf("the head has applied this office's stream to %d, its journal ends at %d: it was set back", w.Progress.Seq, last))

@@ -24,6 +24,8 @@ type Outbox interface {
 	Epoch() uint64
 	// Bounds are the first seq still held and the last that may be sent; last = first-1 when nothing is held.
 	Bounds() (first, last uint64)
+	// Acknowledged is how far an office's stream had been applied here at the place of last, the last that may be sent.
+	Acknowledged(office schema.Office) (pos schema.Position, last uint64)
 	// Seen is the head position applied before Last in the office's own log.
 	Seen() schema.Position
 	// Seek finds the entry that reaches seq; its error wraps ErrReleased when that is gone.

@@ -247,6 +247,12 @@ func (b *outbox) capture(origin schema.Office, pos, seen schema.Position, id str
 	b.grown = make(chan struct{})
 }
 
+func (b *outbox) Acknowledged(office schema.Office) (schema.Position, uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.acks[office], b.seq
+}
+
 func (b *outbox) applied(seen schema.Position) {
 	b.mu.Lock()
 	b.seen = seen

@@ -595,6 +595,10 @@ func (w *Welcome) decode(b []byte) error {
 			w.Program = string(body)
 		case 8:
 			w.Restored = v != 0
+		case 9:
+			w.Acknowledged.Epoch = v
+		case 10:
+			w.Acknowledged.Seq = v
 		}
 		return nil
 	})

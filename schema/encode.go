@@ -299,7 +299,9 @@ func appendWelcome(w *Welcome) []byte {
 	b = appendUint(b, 5, w.Last)
 	b = appendBool(b, 6, w.Expired)
 	b = appendText(b, 7, w.Program)
-	return appendBool(b, 8, w.Restored)
+	b = appendBool(b, 8, w.Restored)
+	b = appendUint(b, 9, w.Acknowledged.Epoch)
+	return appendUint(b, 10, w.Acknowledged.Seq)
 }
 
 func appendResend(r *Resend) []byte {

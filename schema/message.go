@@ -97,6 +97,9 @@ type Welcome struct {
 	// Restored says that the head's database went back to an earlier state when its epoch began: what a branch of an earlier
 	// epoch has besides is missing at the head.
 	Restored bool
+	// Acknowledged is how far the branch's stream had been applied at the head at Last, of the head's: for a branch that is
+	// exactly there, because it began there and has not seen the messages that said so.
+	Acknowledged Position
 }
 
 // Marker is an idle branch's report: it had applied the head's stream to Seen when its own log had nothing behind After.

@@ -130,12 +130,13 @@ func samples(t *testing.T) map[string]sample {
 
 func controls() map[string]*Control {
 	return map[string]*Control{
-		"hello":   {Hello: &Hello{Progress: Position{Epoch: 7, Seq: 8}, First: 1, Last: 9, Program: "v1.2.3", Engine: MariaDB}},
-		"welcome": {Welcome: &Welcome{To: "north", Progress: Position{Epoch: 7, Seq: 8}, First: 1, Last: 9, Expired: true, Program: "v1.2.3"}},
-		"marker":  {Marker: &Marker{Seen: Position{Epoch: 7, Seq: 8}, After: 9}},
-		"tail":    {Tail: &Tail{First: 1, Last: 9, Answers: 3}},
-		"resend":  {Resend: &Resend{To: "north", Epoch: 7, From: 8, Part: 3, Limit: 1 << 20}},
-		"leave":   {Leave: &Leave{}},
+		"hello":                {Hello: &Hello{Progress: Position{Epoch: 7, Seq: 8}, First: 1, Last: 9, Program: "v1.2.3", Engine: MariaDB}},
+		"welcome":              {Welcome: &Welcome{To: "north", Progress: Position{Epoch: 7, Seq: 8}, First: 1, Last: 9, Expired: true, Program: "v1.2.3"}},
+		"marker":               {Marker: &Marker{Seen: Position{Epoch: 7, Seq: 8}, After: 9}},
+		"tail":                 {Tail: &Tail{First: 1, Last: 9, Answers: 3}},
+		"resend":               {Resend: &Resend{To: "north", Epoch: 7, From: 8, Part: 3, Limit: 1 << 20}},
+		"welcome-acknowledged": {Welcome: &Welcome{To: "north", First: 1, Last: 9, Restored: true, Acknowledged: Position{Epoch: 7, Seq: 6}}},
+		"leave":                {Leave: &Leave{}},
 	}
 }
 

@@ -102,6 +102,18 @@ func remedyOf(role schema.Role, kind schema.Lost) string {
 	}
 }
 
+// appliedBefore is what a head's database has of the branches' streams when another journal begins, which at is empty for:
+// it tells the branches so, as the former one would have. It is read before there is a place to begin from, and so true there.
+func (s *sidecar) appliedBefore(ctx context.Context, at string) (map[schema.Office]schema.Position, error) {
+	if at != "" || s.cfg.Role != schema.Head {
+		return nil, nil
+	}
+	if began, err := s.db.began(ctx); err != nil || began == "" { // a first life: there may be no tables of ours yet
+		return nil, err
+	}
+	return s.applier.Senders(ctx)
+}
+
 // setBack looks for transactions of other offices that the journal has seen applied and the database does not have: it went
 // back without a trace in its log, as a machine does that is set back to a snapshot.
 func (s *sidecar) setBack(ctx context.Context) error {

@@ -307,6 +307,10 @@ func (s *sidecar) source(ctx context.Context) (capture.Source, error) {
 	if err != nil {
 		return nil, err
 	}
+	applied, err := s.appliedBefore(ctx, at)
+	if err != nil {
+		return nil, err
+	}
 	start, err := s.db.prepare(ctx, s.journal.Epoch(), at)
 	if err != nil {
 		return nil, err
@@ -320,7 +324,7 @@ func (s *sidecar) source(ctx context.Context) (capture.Source, error) {
 	}
 	s.began.Store(&began)
 	if start != at { // the very first: durable before the log is asked for anything behind it
-		if err := s.journal.Append(ctx, []schema.Transaction{{Source: start}}); err != nil {
+		if err := s.journal.Begin(ctx, start, applied); err != nil {
 			return nil, fmt.Errorf("note the start of capture: %w", err)
 		}
 		s.log.Info("a journal begins", "journal", s.journal.Epoch(), "after", s.beganAs(), "place", start)
