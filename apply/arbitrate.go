@@ -214,9 +214,6 @@ func (w *writer) arbitrate(ctx context.Context) error {
 				w.wrote(st)
 			}
 		}
-		if err == nil && st.blind == joining && !m.conflict && !truncates && len(w.queue(st)) == 0 {
-			err = w.echo(ctx, st)
-		}
 		if err != nil {
 			return err
 		}
@@ -561,11 +558,7 @@ func (w *writer) settleTruncate(ctx context.Context, st *step) error {
 			}
 			s := &standingRow{table: t, key: keys[i], row: images[i]}
 			if !kept {
-				err := w.become(ctx, st, s, nil)
-				if s.row = nil; err == nil && st.blind == joining {
-					err = w.echoRow(ctx, st, s)
-				}
-				if err != nil {
+				if err := w.become(ctx, st, s, nil); err != nil {
 					return err
 				}
 				continue

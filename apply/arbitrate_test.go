@@ -178,7 +178,7 @@ func (h *headOffice) wantLog(want ...string) {
 	h.Helper()
 	got := h.rows(fmt.Sprintf(`SELECT concat(row_key, ' ', kind, ' ', policy, ' ', winner, ' ', state, ': ', coalesce(local_image, 'none'), ' of ', local_origin,
 		' ', local_millis, '.', local_counter, ' and ', coalesce(remote_before, 'none'), ' to ', coalesce(remote_image, 'none'), ' of ', remote_origin,
-		' ', remote_millis, '.', remote_counter, ': ', coalesce(result_image, 'none')) FROM cdc_sidecar.conflicts WHERE office = '%s' AND kind <> 'echo' ORDER BY id`, h.office))
+		' ', remote_millis, '.', remote_counter, ': ', coalesce(result_image, 'none')) FROM cdc_sidecar.conflicts WHERE office = '%s' ORDER BY id`, h.office))
 	if want := strings.Join(want, "\n"); brief(got) != want {
 		h.Errorf("the conflict log has\n%s\nwant\n%s", brief(got), want)
 	}
@@ -195,7 +195,7 @@ func brief(log string) string {
 // wantTold checks what is told to all offices, in the order of the log: the rows of each entry that tells of any.
 func (h *headOffice) wantTold(want ...string) {
 	h.Helper()
-	lines := h.rows(fmt.Sprintf("SELECT %s FROM cdc_sidecar.conflicts WHERE office = '%s' AND resolution IS NOT NULL AND kind <> 'echo' ORDER BY id",
+	lines := h.rows(fmt.Sprintf("SELECT %s FROM cdc_sidecar.conflicts WHERE office = '%s' AND resolution IS NOT NULL ORDER BY id",
 		h.pick("encode(resolution, 'hex')", "HEX(resolution)"), h.office))
 	var got []string
 	for line := range strings.SplitSeq(lines, "\n") {

@@ -196,32 +196,6 @@ func (w *writer) abstain(ctx context.Context, st *step) error {
 	return w.log(ctx, st, &e)
 }
 
-// echo gives the rows of a change back to its office as they stand now. While a table is joined its rows are written over by the
-// head's of a moment ago, and a change that the office's own log had not shown yet by then would be lost there, though nowhere else.
-func (w *writer) echo(ctx context.Context, st *step) error {
-	for i, row := range st.touched() {
-		delete(w.standing, row)
-		s, err := w.now(ctx, st, row, st.keys[i])
-		if err == nil {
-			err = w.echoRow(ctx, st, s)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (w *writer) echoRow(ctx context.Context, st *step, s *standingRow) error {
-	by := w.author(st.tx)
-	c := contest{policy: st.policy, table: s.table.Table, op: st.change.Op, local: s.row, localBy: by}
-	e := w.entry(st, c, decision{winner: remoteWins, result: s.row, by: by})
-	e.kind, e.state, e.echo = "echo", stateAgain, true
-	e.change = &schema.Change{Table: s.table.Table, Op: schema.Delete, Before: s.key}
-	e.rows = []standing{{table: s.table.Table, key: s.key, row: s.row, by: by}}
-	return w.log(ctx, st, &e)
-}
-
 // wrote remembers rows that were written as a change has them, in the transaction that is open.
 func (w *writer) wrote(st *step) {
 	if w.decided == nil || !st.contested || len(w.queue(st)) > 0 {

@@ -2,7 +2,6 @@ package apply
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -144,7 +143,7 @@ func TestBlind(t *testing.T) {
 			tx.Seen, tx.Changes[0] = asNorth(c.how, 5, c.change)
 			h.apply(tx)
 			h.want(items, c.rows)
-			h.want(fmt.Sprintf("SELECT kind, winner FROM cdc_sidecar.conflicts WHERE office = '%s' AND kind <> 'echo' ORDER BY id", h.office), c.log)
+			h.want(fmt.Sprintf("SELECT kind, winner FROM cdc_sidecar.conflicts WHERE office = '%s' ORDER BY id", h.office), c.log)
 			h.wantTold(h.toldLines(c.told)...)
 		}
 	})
@@ -205,9 +204,6 @@ func TestBlindInMemory(t *testing.T) {
 					rows = append(rows, show(r))
 				}
 				for _, e := range db.Conflicts() {
-					if e[schema.ConflictKind] == "echo" {
-						continue
-					}
 					log = append(log, e[schema.ConflictKind]+" "+e[schema.ConflictWinner])
 				}
 				if got := strings.Join(rows, "\n"); got != c.rows {
@@ -241,34 +237,6 @@ func TestBlindFollowsItsOwn(t *testing.T) {
 		h.clocks.touched(north, known, 500, true, "1")
 		h.apply(h.tx(north, 5, 603, blind(update(item, "1", "m", gone))))
 		h.want(items, "1 n 1")
-	})
-}
-
-// What an office that is joining writes comes back to it, as that office's own: a chunk may have been written over it there.
-func TestBlindIsEchoed(t *testing.T) {
-	eachHead(t, func(h *headOffice) {
-		h.exec("INSERT INTO item VALUES (2, 'hq', 2)")
-		change := insert(item, "1", "n", "1")
-		change.Blind = true
-		gone := remove(item, "3")
-		gone.Blind = true
-		h.apply(h.tx(north, 5, 600, change, gone))
-		body, err := hex.DecodeString(h.rows(fmt.Sprintf("SELECT %s FROM cdc_sidecar.conflicts WHERE office = '%s' AND kind = 'echo' AND row_key = 'id=1'",
-			h.pick("encode(resolution, 'hex')", "HEX(resolution)"), h.office)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		batch, err := schema.DecodeBatch(body, epoch)
-		if err != nil || len(batch.Transactions) != 1 || len(batch.Transactions[0].Changes) != 1 {
-			t.Fatalf("%+v, %v", batch, err)
-		}
-		c := batch.Transactions[0].Changes[0]
-		if d := c.Decided; d == nil || !d.Echo || d.Origin != north || show(c.After) != "1 n 1" {
-			t.Errorf("told %s, decided %+v", show(c.After), c.Decided)
-		}
-		if n := h.rows(fmt.Sprintf("SELECT count(*) FROM cdc_sidecar.conflicts WHERE office = '%s' AND kind = 'echo' AND row_key = 'id=3'", h.office)); n != "1" {
-			t.Errorf("%s echoes of a row that is gone", n)
-		}
 	})
 }
 
@@ -322,7 +290,7 @@ func TestBlindWaits(t *testing.T) {
 			h.Fatal(err)
 		}
 		h.want("SELECT id, code FROM coded ORDER BY id", "1 c\n2 x")
-		kinds := strings.Split(h.rows(fmt.Sprintf("SELECT kind, winner FROM cdc_sidecar.conflicts WHERE office = '%s' AND kind <> 'echo' ORDER BY id", h.office)), "\n")
+		kinds := strings.Split(h.rows(fmt.Sprintf("SELECT kind, winner FROM cdc_sidecar.conflicts WHERE office = '%s' ORDER BY id", h.office)), "\n")
 		if !slices.Contains(kinds, "update/update local") {
 			h.Errorf("the conflict log has %q", kinds)
 		}

@@ -26,7 +26,6 @@ type entry struct {
 	change   *schema.Change  // the other office's; for the key
 	key      schema.Row      // of the row, where it is not the change's; in the table's columns
 	rows     []standing      // to be told to every office
-	echo     bool            // they stand as the other office wrote them
 }
 
 // standing is a row as it stands behind a decision.
@@ -104,7 +103,7 @@ func (e *entry) resolution() schema.Value {
 	}
 	tx := schema.Transaction{Origin: e.office, Last: true}
 	for _, r := range e.rows {
-		c := schema.Change{Table: r.table, Op: schema.Insert, After: r.row, Decided: &schema.Decision{Origin: r.by.origin, Stamp: r.by.stamp, Known: e.known, Echo: e.echo}}
+		c := schema.Change{Table: r.table, Op: schema.Insert, After: r.row, Decided: &schema.Decision{Origin: r.by.origin, Stamp: r.by.stamp, Known: e.known}}
 		if r.row == nil {
 			c.Op, c.Before = schema.Delete, r.key
 		}

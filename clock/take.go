@@ -61,7 +61,7 @@ func (x *Index) take(own schema.Office, role schema.Role, tx *schema.Transaction
 func (x *Index) takeChange(own schema.Office, tx *schema.Transaction, c *schema.Change, missed Touch) error {
 	t, plain := Touch{Seq: tx.Pos.Seq, Stamp: tx.Stamp, Origin: tx.Origin}, tx.Origin != own
 	if c.Decided != nil {
-		t.Stamp, t.Origin, plain = c.Decided.Stamp, c.Decided.Origin, c.Decided.Echo && c.Decided.Origin != own
+		t.Stamp, t.Origin, plain = c.Decided.Stamp, c.Decided.Origin, false
 	}
 	gone := c.Op == schema.Delete
 	if missed.Seq != 0 {

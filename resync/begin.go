@@ -41,10 +41,6 @@ func (c *Client) Resume(ctx context.Context, seen schema.Position, anew, member 
 func (c *Client) Pending(table schema.TableName) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	name := table.String()
-	if c.overwriting == name {
-		return true
-	}
-	p := c.tables[name]
+	p := c.tables[table.String()]
 	return (c.star.Phase == beginning || c.star.Phase == copying) && p != nil && !p.Done
 }

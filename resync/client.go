@@ -110,11 +110,9 @@ type Client struct {
 	known    bool  // star is what the database has
 	tables   map[string]*progress
 	at       schema.Position // where the last chunk stood
-	// overwriting is the table that a job writes the head's rows to; empty: none.
-	overwriting string
-	jobs        []*Job
-	asked       map[uint64]*Job // by the head
-	wake        chan struct{}
+	jobs     []*Job
+	asked    map[uint64]*Job // by the head
+	wake     chan struct{}
 }
 
 // Standing is how this branch stands to the head.

@@ -278,15 +278,6 @@ func (c *Client) compareTable(ctx context.Context, j *Job, t schema.TableSize) e
 				why.extra = Keep
 			}
 		}
-		// Own changes meanwhile are marked in the log: they may be made to rows that the head's are written over.
-		if err := c.db.SaveJoins(ctx, []Join{{Table: name, Pending: true, State: encode(&progress{Table: t.Table.TableName})}}); err != nil {
-			return err
-		}
-		if err := c.db.Overtake(ctx); err != nil {
-			return err
-		}
-		c.overwrites(name)
-		defer c.overwrites("")
 	}
 	p := c.pass(t.Table.TableName, why, state)
 	p.job = j
@@ -294,17 +285,8 @@ func (c *Client) compareTable(ctx context.Context, j *Job, t schema.TableSize) e
 		p.pace = newPace(j.spec.Rows, 0)
 	}
 	err := p.run(ctx)
-	if why.take {
-		err = errors.Join(err, c.db.DropJoins(context.WithoutCancel(ctx), []string{name}))
-	}
 	p.note("done", nil)
 	return err
-}
-
-func (c *Client) overwrites(name string) {
-	c.mu.Lock()
-	c.overwriting = name
-	c.mu.Unlock()
 }
 
 // Progress is what a join, or a comparison under way, looks like.

@@ -58,9 +58,6 @@ type Decision struct {
 	Stamp  Stamp
 	// Known is the last seq of the head's stream that the decision had taken into account.
 	Known uint64
-	// Echo says that it is no decision: the row stands as Origin wrote it, and Origin gets it back, because something older may
-	// have been written over it there meanwhile.
-	Echo bool
 }
 
 // KeyRow is the image that identifies the row to be found at the target: Before where it has the key, else After.

@@ -448,8 +448,6 @@ func (d *batchDecoder) decision(s span) (*Decision, error) {
 			v.Stamp.Counter = narrow[uint32](u)
 		case 4:
 			v.Known = u
-		case 5:
-			v.Echo = u != 0
 		}
 		return nil
 	})

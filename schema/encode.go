@@ -201,8 +201,7 @@ func appendDecision(b []byte, d *Decision) []byte {
 	b = appendText(b, 1, string(d.Origin))
 	b = appendInt(b, 2, d.Stamp.Millis)
 	b = appendUint(b, 3, uint64(d.Stamp.Counter))
-	b = appendUint(b, 4, d.Known)
-	return appendBool(b, 5, d.Echo)
+	return appendUint(b, 4, d.Known)
 }
 
 // wireAsAfter is the state, on the wire only, of a value before an update that is the value after it: a log with full images

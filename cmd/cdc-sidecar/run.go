@@ -198,7 +198,7 @@ const clocksFolder = "clocks"
 func (s *sidecar) applyOptions() apply.Options {
 	o := apply.Options{Office: s.cfg.Office, Role: s.cfg.Role, Receive: s.cfg.Receives, Log: s.log}
 	if s.cfg.Role == schema.Branch {
-		o.Hold = s.clocks
+		o.Hold, o.Passed = s.clocks, hurried{s.clocks, s.db.hurry}.Passed
 		return o
 	}
 	o.Clocks, o.Drift = hurried{s.clocks, s.db.hurry}, s.cfg.ClockDrift
