@@ -164,7 +164,7 @@ func (a *Applier) stream(sender schema.Office) *stream {
 	defer a.mu.Unlock()
 	s := a.streams[sender]
 	if s == nil {
-		s = &stream{applier: a, sender: sender}
+		s = &stream{applier: a, sender: sender, mu: newTurn()}
 		a.streams[sender] = s
 	}
 	return s
@@ -173,8 +173,8 @@ func (a *Applier) stream(sender schema.Office) *stream {
 // Progress is the last transaction of the sender that is applied and durable here; false: none was ever recorded.
 func (a *Applier) Progress(ctx context.Context, sender schema.Office) (schema.Position, bool, error) {
 	s := a.stream(sender)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.mu.lock()
+	defer s.mu.unlock()
 	if err := s.load(ctx); err != nil {
 		return schema.Position{}, false, err
 	}
@@ -189,8 +189,8 @@ func (a *Applier) Progress(ctx context.Context, sender schema.Office) (schema.Po
 // and any other to be tried again.
 func (a *Applier) Apply(ctx context.Context, sender schema.Office, txs []schema.Transaction) error {
 	s := a.stream(sender)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.mu.lock()
+	defer s.mu.unlock()
 	began := time.Now()
 	err := s.apply(ctx, txs)
 	s.stats.Seconds += time.Since(began).Seconds()
@@ -216,8 +216,8 @@ func (a *Applier) Forget(ctx context.Context, sender schema.Office) error {
 
 func (a *Applier) record(ctx context.Context, sender schema.Office, at schema.Position) error {
 	s := a.stream(sender)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.mu.lock()
+	defer s.mu.unlock()
 	s.discard()
 	s.known = false
 	ses, err := a.take(ctx)
@@ -252,9 +252,9 @@ func (a *Applier) Senders(ctx context.Context) (map[schema.Office]schema.Positio
 // place and will begin them again.
 func (a *Applier) Discard(context.Context) {
 	for _, s := range a.all() {
-		s.mu.Lock()
+		s.mu.lock()
 		s.discard()
-		s.mu.Unlock()
+		s.mu.unlock()
 	}
 }
 

@@ -34,8 +34,8 @@ func (a *Applier) Chunk(ctx context.Context, sender schema.Office, at schema.Pos
 		return Taken{}, err
 	}
 	s := a.stream(sender)
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.mu.lock()
+	defer s.mu.unlock()
 	began := time.Now()
 	tx := schema.Transaction{Origin: sender, OriginPos: at, Pos: at, Stamp: stamp, Changes: changes, Last: true}
 	taken, err := s.chunk(ctx, &tx, save)

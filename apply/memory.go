@@ -137,7 +137,7 @@ func (t *memoryTarget) connect(ctx context.Context) (session, error) {
 		return nil, fmt.Errorf("connect to the database in memory: %w", err)
 	}
 	s := &memorySession{memoryWork: t.db.work(t, t.step, memoryApplyWait)}
-	s.definition = definitions{engine: t.db.options.Engine, read: func(context.Context) ([]catalog.Table, error) { return t.db.options.Tables, nil }}
+	s.definition = definitions{engine: t.db.options.Engine, read: func(context.Context) ([]catalog.Table, error) { return slices.Clone(t.db.options.Tables), nil }}
 	return s, nil
 }
 

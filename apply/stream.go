@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,8 +26,8 @@ type stream struct {
 	applier *Applier
 	sender  schema.Office
 
-	mu    sync.Mutex // of everything below but published
-	known bool       // have is what the database has; after an error it is read again
+	mu    turn // of everything below but published
+	known bool // have is what the database has; after an error it is read again
 	have  schema.Position
 	open  *opened
 	// since is what the clocks knew when they first had all that was applied before the epoch life of the stream; see writer.mine.
@@ -39,6 +38,15 @@ type stream struct {
 
 	published atomic.Pointer[Stats]
 }
+
+// turn is a mutex that is held while the database is waited for. Being a channel, it lets a simulation's time go on meanwhile
+// (testing/synctest), as a sync.Mutex would not.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+func (t turn) lock()   { t <- struct{}{} }
+func (t turn) unlock() { <-t }
 
 // opened is a transaction whose last part has not come.
 type opened struct {

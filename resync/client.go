@@ -94,12 +94,12 @@ type Client struct {
 	head Head
 	pace pace
 
-	taking sync.Mutex // held while a chunk is taken, and to change what is waited for
+	taking turn // held while a chunk is taken, and to change what is waited for
 	wanted *exchange
 
 	// saving is held while the state of a join is saved, so that what a life of it that is over saves does not come behind what
 	// the next one does.
-	saving sync.Mutex
+	saving turn
 
 	mu       sync.Mutex
 	life     int                // counts the joins begun
@@ -114,6 +114,13 @@ type Client struct {
 	asked    map[uint64]*Job // by the head
 	wake     chan struct{}
 }
+
+// turn is a mutex that is held while the database is waited for. Being a channel, it lets a simulation's time go on meanwhile
+// (testing/synctest), as a sync.Mutex would not.
+type turn chan struct{}
+
+func (t turn) lock()   { t <- struct{}{} }
+func (t turn) unlock() { <-t }
 
 // Standing is how this branch stands to the head.
 type Standing struct {
@@ -131,7 +138,7 @@ func NewClient(cfg Config, db Database, head Head) *Client {
 	}
 	return &Client{
 		cfg: cfg, db: db, head: head, pace: newPace(cfg.Rows, cfg.Bytes), id: uint64(cfg.Now().UnixMicro()),
-		tables: map[string]*progress{}, wake: make(chan struct{}, 1),
+		tables: map[string]*progress{}, wake: make(chan struct{}, 1), taking: make(turn, 1), saving: make(turn, 1),
 	}
 }
 
@@ -241,8 +248,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 func (c *Client) want(e *exchange) {
-	c.taking.Lock()
-	defer c.taking.Unlock()
+	c.taking.lock()
+	defer c.taking.unlock()
 	c.wanted = e
 }
 
@@ -259,9 +266,9 @@ func (c *Client) await(ctx context.Context, e *exchange, patience time.Duration)
 			waiting = false
 		case <-e.event:
 			timer.Reset(patience)
-			c.taking.Lock()
+			c.taking.lock()
 			waiting = !e.done && !e.missed && e.err == nil
-			c.taking.Unlock()
+			c.taking.unlock()
 		}
 	}
 	c.want(nil)
@@ -273,8 +280,8 @@ func (c *Client) await(ctx context.Context, e *exchange, patience time.Duration)
 
 // Take takes a chunk; see peer.Joiner.
 func (c *Client) Take(ctx context.Context, _ schema.Office, at schema.Position, exact bool, chunk *schema.Chunk) error {
-	c.taking.Lock()
-	defer c.taking.Unlock()
+	c.taking.lock()
+	defer c.taking.unlock()
 	e := c.wanted
 	if e == nil || e.done || e.missed || e.err != nil || chunk.ID != e.fetch.ID {
 		return nil

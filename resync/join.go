@@ -59,39 +59,49 @@ func (c *Client) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	star, tables, err := recall(joins)
+	if err != nil {
+		return err
+	}
+	if star.Phase != beginning && star.Phase != copying {
+		var stale []string // a comparison was under way
+		for name := range tables {
+			stale = append(stale, name)
+		}
+		clear(tables)
+		if err := c.db.DropJoins(ctx, stale); err != nil {
+			return err
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.star = state{}
-	tables := map[string]*progress{}
+	for name, p := range tables {
+		if old := c.tables[name]; old != nil {
+			p.report, p.started, p.ended = old.report, old.started, old.ended
+		}
+	}
+	c.star, c.tables, c.known = star, tables, true
+	return nil
+}
+
+// recall reads what stands in the joins table.
+func recall(joins []Join) (star state, tables map[string]*progress, err error) {
+	tables = map[string]*progress{}
 	for _, j := range joins {
 		if j.Table == schema.JoinAll {
-			if err := json.Unmarshal(j.State, &c.star); err != nil {
-				return fmt.Errorf("read how far the join is: %w", err)
+			if err := json.Unmarshal(j.State, &star); err != nil {
+				return star, nil, fmt.Errorf("read how far the join is: %w", err)
 			}
 			continue
 		}
 		p := &progress{}
 		if err := json.Unmarshal(j.State, p); err != nil {
-			return fmt.Errorf("read how far the join of table %s is: %w", j.Table, err)
+			return star, nil, fmt.Errorf("read how far the join of table %s is: %w", j.Table, err)
 		}
 		p.report = schema.TableReport{Table: j.Table, Rows: p.Rows, Total: p.Total}
-		if old := c.tables[j.Table]; old != nil {
-			p.report, p.started, p.ended = old.report, old.started, old.ended
-		}
 		tables[j.Table] = p
 	}
-	if c.star.Phase != beginning && c.star.Phase != copying {
-		var stale []string // a comparison was under way
-		for name := range tables {
-			stale = append(stale, name)
-		}
-		tables = map[string]*progress{}
-		if err := c.db.DropJoins(ctx, stale); err != nil {
-			return err
-		}
-	}
-	c.tables, c.known = tables, true
-	return nil
+	return star, tables, nil
 }
 
 // place is where in the head's stream the last chunk stood.
@@ -171,8 +181,8 @@ func (c *Client) trust(s Standing) (Verdict, error) {
 
 // begin takes the head's stream from where it is. What is older comes with the tables.
 func (c *Client) begin(ctx context.Context, s Standing, star state) (Verdict, error) {
-	c.saving.Lock()
-	defer c.saving.Unlock()
+	c.saving.lock()
+	defer c.saving.unlock()
 	c.mu.Lock()
 	c.life++
 	if c.stop != nil {
@@ -193,8 +203,8 @@ func (c *Client) begin(ctx context.Context, s Standing, star state) (Verdict, er
 
 // turn makes another phase durable, and what is to be saved with it.
 func (c *Client) turn(ctx context.Context, to state, pending bool, with ...Join) error {
-	c.saving.Lock()
-	defer c.saving.Unlock()
+	c.saving.lock()
+	defer c.saving.unlock()
 	if err := ctx.Err(); err != nil { // what led here is over
 		return err
 	}
@@ -465,8 +475,8 @@ func (c *Client) copyTable(ctx context.Context, name string, state *progress, wh
 }
 
 func (c *Client) saveDone(ctx context.Context, j Join) error {
-	c.saving.Lock()
-	defer c.saving.Unlock()
+	c.saving.lock()
+	defer c.saving.unlock()
 	if err := ctx.Err(); err != nil { // the join is over
 		return err
 	}

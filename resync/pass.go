@@ -177,8 +177,8 @@ func (p *pass) save(ctx context.Context) error {
 	if err := p.keys.flush(); err != nil {
 		return err
 	}
-	p.c.saving.Lock()
-	defer p.c.saving.Unlock()
+	p.c.saving.lock()
+	defer p.c.saving.unlock()
 	if err := ctx.Err(); err != nil { // the join is over
 		return err
 	}
