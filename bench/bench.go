@@ -30,6 +30,7 @@ type section struct {
 func sections() []section {
 	return []section{
 		catchupSection,
+		joinSection,
 		latencySection,
 		contestedSection,
 		branchesSection,
