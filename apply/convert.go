@@ -54,8 +54,15 @@ func check(f func(text string) error) converter {
 
 // never refuses every value: no rule says that the kinds mean the same.
 func (p pair) never() converter {
-	err := fmt.Errorf("a %s does not fit into a %s", describe(p.from), describe(p.to))
+	err := &misfitError{p.from, p.to}
 	return func(string) (string, error) { return "", err }
+}
+
+// misfitError says that no value of one column fits into another.
+type misfitError struct{ from, to schema.Column }
+
+func (e *misfitError) Error() string {
+	return fmt.Sprintf("a %s does not fit into a %s", describe(e.from), describe(e.to))
 }
 
 func describe(c schema.Column) string {

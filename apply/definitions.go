@@ -21,6 +21,7 @@ const (
 // definitions is what a session knows of the tables here, and the plans made from it.
 type definitions struct {
 	engine schema.Engine
+	space  string // this database's own name of the fleet's default schema
 	read   func(context.Context) ([]catalog.Table, error)
 
 	readAt time.Time

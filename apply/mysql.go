@@ -92,7 +92,7 @@ func (t mysqlTarget) connect(ctx context.Context) (session, error) {
 		engine = schema.MariaDB
 	}
 	s.rowWord = mysqlRowWord(version)
-	s.definition = definitions{engine: engine, read: func(ctx context.Context) ([]catalog.Table, error) {
+	s.definition = definitions{engine: engine, space: t.dsn.DefaultSchema(), read: func(ctx context.Context) ([]catalog.Table, error) {
 		return catalog.ReadMySQL(ctx, s.conn, t.dsn.DefaultSchema())
 	}}
 	return s, nil

@@ -78,7 +78,7 @@ func (t postgresTarget) connect(ctx context.Context) (session, error) {
 		return nil, connectError(t.dsn, err)
 	}
 	s := &postgresSession{conn: conn, statements: map[string]string{}}
-	s.definition = definitions{engine: schema.Postgres, read: func(ctx context.Context) ([]catalog.Table, error) {
+	s.definition = definitions{engine: schema.Postgres, space: t.dsn.DefaultSchema(), read: func(ctx context.Context) ([]catalog.Table, error) {
 		tables, err := catalog.ReadPostgres(ctx, conn, t.dsn.DefaultSchema())
 		for i := range tables {
 			tables[i].Fires = tables[i].Fires || s.fires && len(tables[i].Triggers) > 0

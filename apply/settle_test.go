@@ -201,9 +201,7 @@ func settleDoesNotWaitForOpen(t *testing.T, s *standby) {
 // A user that is not shown what others do waits for all that they have open.
 func settlePlainUser(t *testing.T, s *standby) {
 	s.exec("CREATE ROLE plain LOGIN PASSWORD 'p'", "GRANT SELECT ON item TO plain")
-	dsn := s.dsn
-	dsn.User, dsn.Password = "plain", "p"
-	a := s.head(dsn, &logOf{last: 5})
+	a := s.head(s.as("plain", "p"), &logOf{last: 5})
 	_, end := s.slow(1, "COMMIT")
 	ctx, cancel := context.WithCancel(t.Context())
 	settled := make(chan error, 1)
