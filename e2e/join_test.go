@@ -3,9 +3,14 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"regexp"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,11 +48,70 @@ func fill(ctx context.Context, o *fleet.Office, rows int) error {
 	return o.Exec(ctx, statements...)
 }
 
-// The head has rows from before any sidecar, and goes on writing; two branches without any table join at once.
+// background runs what writes until its context ends, in the background. The function it returns ends it and waits.
+func background(t *testing.T, runs ...func(ctx context.Context) error) (end func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(within(t, sized(stuck, 10*stuck)))
+	ended := make(chan error, len(runs))
+	for _, run := range runs {
+		go func() { ended <- run(ctx) }()
+	}
+	end = sync.OnceFunc(func() {
+		cancel()
+		for range runs {
+			if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+				t.Errorf("an application: %v", err)
+			}
+		}
+	})
+	t.Cleanup(end) // before the servers go
+	return end
+}
+
+// ordersOf is the company's workload at some of its offices.
+func ordersOf(w *fleet.Workload, offices ...*fleet.Office) func(context.Context) error {
+	return func(ctx context.Context) error { return w.Run(ctx, &fleet.Fleet{Offices: offices}) }
+}
+
+// verifies asks each branch to compare itself with the head, and wants nothing to differ.
+func verifies(t *testing.T, bin string, branches ...*fleet.Office) {
+	t.Helper()
+	for _, o := range branches {
+		stdout, stderr, code := ask(t, o, bin, "verify")
+		if code != 0 || strings.TrimSpace(stdout) != "" {
+			t.Errorf("verify at %s: exit %d\n%s\n%s", o.Name, code, stdout, stderr)
+		}
+	}
+}
+
+// joined is what the office's log says of each table that has joined, in its last life that did: figures by name.
+func joined(t *testing.T, o *fleet.Office) map[string]map[string]int {
+	t.Helper()
+	text, err := os.ReadFile(o.Log())
+	must(t, err)
+	all := map[string]map[string]int{}
+	for line := range strings.Lines(string(text)) {
+		_, rest, found := strings.Cut(line, `msg="a table is equal to the head's" table=`)
+		if !found {
+			continue
+		}
+		figures := map[string]int{}
+		for _, m := range figure.FindAllStringSubmatch(rest, -1) {
+			figures[strings.Trim(m[1], `"`)], _ = strconv.Atoi(m[2])
+		}
+		name, _, _ := strings.Cut(rest, " ")
+		all[name] = figures
+	}
+	return all
+}
+
+var figure = regexp.MustCompile(`("[a-z ]+"|[a-z]+)=(\d+)`)
+
+// The head has rows from before any sidecar, and goes on writing, one row of them all the time; two branches join at once.
 func TestJoin(t *testing.T) {
 	set := shared.Set(t)
-	bin := binary(t, "CDC_RACE_BINARY")
-	rows := sized(3000, 60000)
+	bin := binary(t, sized("CDC_RACE_BINARY", "CDC_PLAIN_BINARY"))
+	rows := sized(12_000, 1_000_000)
 	f := companyOf(t, fleet.Options{
 		Broker: set.RabbitMQ[0], Binary: bin,
 		Offices: []fleet.Spec{
@@ -56,43 +120,34 @@ func TestJoin(t *testing.T) {
 			{Name: "south", Role: schema.Branch, Database: set.MariaDB[0]},
 		},
 		Schema: func(ctx context.Context, o *fleet.Office) error {
-			if err := fleet.CreateTables(ctx, o); err != nil || o.Role == schema.Branch {
+			if err := createWares(ctx, o); err != nil || o.Role == schema.Branch {
 				return err
 			}
-			return fill(ctx, o, rows)
+			return fillWares(ctx, o, rows)
 		},
 	})
 	hq := f.Head()
-	if err := hq.Start(); err != nil {
-		t.Fatal(err)
+	must(t, hq.Start())
+	rounds := 0
+	end := background(t, ordersOf(&fleet.Workload{Writers: 2, Pause: 50 * time.Millisecond}, hq), func(ctx context.Context) (err error) {
+		rounds, err = stir(ctx, hq, rows, 50*time.Millisecond)
+		return err
+	})
+	for _, o := range f.Offices[1:] {
+		must(t, o.Start())
 	}
-	alone := &fleet.Fleet{Offices: f.Offices[:1]}
-	load := &fleet.Workload{Writers: 2, Pause: 2 * time.Millisecond}
-	ctx, end := context.WithCancel(within(t, stuck))
-	wait, err := load.Start(ctx, alone)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Offices[1].Start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Offices[2].Start(); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Met(within(t, stuck)); err != nil {
-		t.Fatal(err)
-	}
+	long := sized(stuck, 10*stuck)
+	must(t, f.Met(within(t, long)))
 	end()
-	if err := wait(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Equal(within(t, stuck)); err != nil {
+	n, err := sameWares(within(t, long), f)
+	if err != nil {
 		t.Error(err)
 	}
+	t.Logf("%d rows, %d rounds of the head's application meanwhile", n, rounds)
+	verifies(t, bin, f.Offices[1:]...)
 	for _, o := range f.Offices[1:] {
-		stdout, stderr, code := ask(t, o, bin, "verify")
-		if code != 0 || strings.TrimSpace(stdout) != "" {
-			t.Errorf("verify at %s: exit %d\n%s\n%s", o.Name, code, stdout, stderr)
+		for table, figures := range joined(t, o) {
+			t.Logf("%s %s: %v", o.Name, table, figures)
 		}
 	}
 }

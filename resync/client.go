@@ -102,6 +102,7 @@ type Client struct {
 	saving turn
 
 	mu       sync.Mutex
+	patience time.Duration      // with the next request
 	life     int                // counts the joins begun
 	stop     context.CancelFunc // ends the one that is under way; nil: none is
 	id       uint64
@@ -194,8 +195,8 @@ type exchange struct {
 }
 
 const (
-	// askAgain is how long nothing may come of a request before it is made again; it doubles up to askAgainMost, for lines on
-	// which a chunk takes minutes.
+	// askAgain is how long nothing may come of a request before it is made again, at least; at most it is askAgainMost, for
+	// lines on which a chunk takes minutes.
 	askAgain     = 5 * time.Second
 	askAgainMost = 2 * time.Minute
 )
@@ -206,23 +207,24 @@ var errRefused = errors.New("the head cannot serve it")
 // exchange asks the head, again and again, until the answer has been taken whole. take is called while the apply of the head's
 // stream stands still at the chunk's place.
 func (c *Client) exchange(ctx context.Context, f schema.Fetch, anyPlace bool, take taker) error {
-	patience, pause := askAgain, lookLater
+	pause := lookLater
 	for {
 		c.mu.Lock()
 		c.id++
 		f.ID = c.id
+		patience := max(c.patience, askAgain)
 		c.mu.Unlock()
+		began := c.cfg.Now()
 		e := &exchange{fetch: f, any: anyPlace, take: take, event: make(chan struct{}, 1), next: f.From}
 		c.want(e)
 		c.head.Say("", schema.Control{Fetch: &f})
 		done, some, err := c.await(ctx, e, patience)
+		c.waited(patience, c.cfg.Now().Sub(began), some || e.missed)
 		if err != nil || done {
 			return err
 		}
 		if some {
-			patience, pause = askAgain, lookLater
-		} else {
-			patience = min(2*patience, askAgainMost)
+			pause = lookLater
 		}
 		if len(f.Keys) == 0 {
 			f.From = e.next
@@ -234,6 +236,17 @@ func (c *Client) exchange(ctx context.Context, f schema.Fetch, anyPlace bool, ta
 			pause = min(2*pause, lookLaterMost)
 		}
 	}
+}
+
+// waited keeps how long an answer is waited for: twice what the last one took, for an answer stands behind whatever of the
+// head's stream is not applied here yet, and would be void if it was asked for again before it comes.
+func (c *Client) waited(patience, took time.Duration, came bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.patience = 2 * patience; came {
+		c.patience = 2 * took
+	}
+	c.patience = min(max(c.patience, askAgain), askAgainMost)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

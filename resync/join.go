@@ -192,6 +192,7 @@ func (c *Client) begin(ctx context.Context, s Standing, star state) (Verdict, er
 	var joins []Join
 	for name, p := range c.tables {
 		tables[name] = &progress{Table: p.Table, Total: p.Total, report: schema.TableReport{Table: name, Total: p.Total}}
+		tables[name].Filled = p.Filled && star.Phase == beginning // a stream that was begun before has brought rows
 		joins = append(joins, Join{Table: name, Pending: true, State: encode(tables[name])})
 	}
 	c.tables = tables
@@ -313,8 +314,12 @@ func (c *Client) prepare(ctx context.Context, star state) error {
 			}
 			c.cfg.Log.Info("a table was made as the head has it", "table", t.Table.String())
 		}
+		empty, err := c.empty(ctx, t.Table.TableName) // before the head's stream brings the first row
+		if err != nil {
+			return err
+		}
 		name := t.Table.String()
-		noted[name] = &progress{Table: t.Table.TableName, Total: t.Rows, report: schema.TableReport{Table: name, Total: t.Rows, Phase: "waiting"}}
+		noted[name] = &progress{Table: t.Table.TableName, Total: t.Rows, Filled: empty, report: schema.TableReport{Table: name, Total: t.Rows, Phase: "waiting"}}
 		joins = append(joins, Join{Table: name, Pending: true, State: encode(noted[name])})
 	}
 	c.mu.Lock()

@@ -79,12 +79,10 @@ func (p *pass) run(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", errOfTable, err)
 	}
 	fresh := len(p.state.Cursor) == 0 && !p.state.Looked
-	if fresh {
-		_, rows, _, err := p.c.db.Stretch(ctx, p.table, nil, 1, 1)
-		if err != nil {
+	if fresh && !p.state.Filled {
+		if p.state.Filled, err = p.c.empty(ctx, p.table); err != nil {
 			return err
 		}
-		p.state.Filled = len(rows) == 0
 	}
 	if p.keys, err = openKeys(p.c.cfg.Dir, p.table, fresh); err != nil {
 		return err
@@ -93,6 +91,12 @@ func (p *pass) run(ctx context.Context) error {
 		return errors.Join(err, p.keys.close())
 	}
 	return p.keys.remove()
+}
+
+// empty reports whether this office has no row of the table.
+func (c *Client) empty(ctx context.Context, table schema.TableName) (bool, error) {
+	_, rows, _, err := c.db.Stretch(ctx, table, nil, 1, 1)
+	return len(rows) == 0, err
 }
 
 func (p *pass) look(ctx context.Context) error {
@@ -204,9 +208,10 @@ func (p *pass) passed(c *schema.Chunk, changes []schema.Change, rest [][]byte) (
 
 // moved takes over the state behind a chunk.
 func (p *pass) moved(behind progress, c *schema.Chunk, count func(r *schema.TableReport)) {
-	rows := behind.Rows - p.state.Rows
-	*p.state = behind
 	p.note("", func(r *schema.TableReport) {
+		rows := behind.Rows - p.state.Rows
+		behind.report = *r
+		*p.state = behind // of which r is a part
 		r.Rows += rows
 		r.Bytes += uint64(len(c.Rows) + 8*len(c.Hashes))
 		count(r)
