@@ -180,6 +180,7 @@ func TestAnOldDatabaseIsReplacedOrTrusted(t *testing.T) {
 		if _, err := sameWares(within(t, stuck), same); err != nil {
 			t.Error(err)
 		}
+		verifies(t, bin, replaced)
 		for table, figures := range joined(t, replaced) {
 			if figures["written"] != figures["rows"] {
 				t.Errorf("%s was to take all of table %s: %v", replaced.Name, table, figures)

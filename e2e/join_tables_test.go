@@ -130,9 +130,20 @@ func wareText(o *fleet.Office, w *ware) string {
 	return in(o, "SELECT "+w.key+", concat_ws('|', "+w.text+") FROM "+w.name+" ORDER BY md5(concat("+w.key+"))")
 }
 
-// sameWares waits until nothing is under way and all offices hold the same in all eight tables.
+// sameWares waits until nothing is under way and all offices hold the same in all eight tables. It returns how many rows.
 func sameWares(ctx context.Context, f *fleet.Fleet) (rows int, err error) {
-	digests, err := f.Equal(ctx)
+	if err := f.Settled(ctx); err != nil {
+		return 0, err
+	}
+	err = fleet.Until(ctx, "every office holds the same", func(ctx context.Context) error {
+		rows, err = compareWares(ctx, f)
+		return err
+	})
+	return rows, err
+}
+
+func compareWares(ctx context.Context, f *fleet.Fleet) (rows int, err error) {
+	digests, err := f.Compare(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -150,11 +161,34 @@ func sameWares(ctx context.Context, f *fleet.Fleet) (rows int, err error) {
 				first = d
 				rows += d.Rows
 			case d != first:
-				return 0, fmt.Errorf("%s: %s has %d rows (%s), %s %d (%s)", wares[i].name, f.Offices[0].Name, first.Rows, first.Hash, o.Name, d.Rows, d.Hash)
+				return 0, fmt.Errorf("%s: %s has %d rows (%s), %s %d (%s); parked: %s",
+					wares[i].name, f.Offices[0].Name, first.Rows, first.Hash, o.Name, d.Rows, d.Hash, parkedAt(ctx, o))
 			}
 		}
 	}
 	return rows, nil
+}
+
+// parkedAt is what waits at an office for a person, or another row, for who wonders why it differs.
+func parkedAt(ctx context.Context, o *fleet.Office) string {
+	db, err := o.DB()
+	if err != nil {
+		return err.Error()
+	}
+	rows, err := db.QueryContext(ctx, "SELECT concat(table_name, ' ', row_key, ': ', reason) FROM cdc_sidecar.parked ORDER BY id")
+	if err != nil {
+		return err.Error()
+	}
+	defer rows.Close()
+	var all []string
+	for rows.Next() {
+		var one string
+		if err := rows.Scan(&one); err != nil {
+			return err.Error()
+		}
+		all = append(all, one)
+	}
+	return fmt.Sprintf("%q", all)
 }
 
 // stir is an application that writes everywhere in the wares of an office that was filled with so many rows, until ctx ends.
