@@ -40,12 +40,18 @@ type Source interface {
 	Reader
 	// Settle returns a seq of the office's stream: everything to it is visible to whoever reads from now on.
 	Settle(ctx context.Context) (uint64, error)
+	// Mark writes a mark into the office's own log, behind everything that a read has seen by now.
+	Mark(ctx context.Context) (uint64, error)
 }
 
 // Clocks tell when rows were touched last.
 type Clocks interface {
 	// Reached returns when the clocks know the office's stream to seq.
 	Reached(ctx context.Context, seq uint64) error
+	// Passed returns when the clocks know the office's own log to a mark.
+	Passed(ctx context.Context, mark uint64) error
+	// Last is how far the clocks know the stream.
+	Last() uint64
 	// Touched is the seq of the last touch of a row, or of its whole table; 0: none is known.
 	Touched(table schema.TableName, row schema.RowID) (uint64, error)
 	// TableTouched is the seq of the last touch of any row of the table.
@@ -84,6 +90,7 @@ type serving struct {
 	void    chan struct{} // closed when a newer one takes its place
 	room    chan struct{} // as many answers may wait
 	ready   []*answer
+	marks   sync.WaitGroup // of answers of which it is not known yet what the read has seen
 }
 
 // answer is a chunk, complete but for what has moved since it was read.
@@ -92,6 +99,8 @@ type answer struct {
 	table   schema.TableName
 	rows    []schema.RowID
 	settled uint64 // everything to here was visible to the read
+	seen    uint64 // nothing behind here was; set, under Server.mu, when it is known
+	known   bool   // seen is
 	placed  bool   // it does not depend on its place
 }
 
@@ -175,13 +184,16 @@ func (s *Server) serve(ctx context.Context, v *serving) {
 		}
 	}()
 	err := s.answer(ctx, v)
+	if err == nil {
+		v.marks.Wait()
+	}
 	if err == nil || ctx.Err() != nil {
 		return
 	}
 	s.cfg.Log.Warn("a request for rows is not served", "office", v.office, "table", v.fetch.Table.String(), "cause", err)
 	var refused *refusal
 	if errors.As(err, &refused) {
-		s.give(ctx, v, &answer{chunk: schema.Chunk{Error: refused.Error(), Last: true}, placed: true})
+		_, _ = s.give(ctx, v, &answer{chunk: schema.Chunk{Error: refused.Error(), Last: true}, placed: true}) // it has no mark that could fail
 	}
 }
 
@@ -223,8 +235,8 @@ func (s *Server) tables(ctx context.Context, v *serving) error {
 			sent = append(sent, t)
 		}
 	}
-	s.give(ctx, v, &answer{chunk: schema.Chunk{Tables: sent, Last: true}, placed: true})
-	return nil
+	_, err = s.give(ctx, v, &answer{chunk: schema.Chunk{Tables: sent, Last: true}, placed: true})
+	return err
 }
 
 func (s *Server) stretches(ctx context.Context, v *serving, t *schema.Table, where *Filter) error {
@@ -262,8 +274,8 @@ func (s *Server) stretches(ctx context.Context, v *serving, t *schema.Table, whe
 		}
 		bytes += n
 		a.chunk.Last = !more || part+1 == chunks || v.fetch.Bytes > 0 && uint64(bytes) >= v.fetch.Bytes
-		if !s.give(ctx, v, a) || a.chunk.Last {
-			return ctx.Err()
+		if wanted, err := s.give(ctx, v, a); !wanted || a.chunk.Last {
+			return err
 		}
 	}
 }
@@ -300,8 +312,8 @@ func (s *Server) keys(ctx context.Context, v *serving, t *schema.Table) error {
 		if err := a.found(t, keys, rows); err != nil {
 			return err
 		}
-		if !s.give(ctx, v, a) {
-			return ctx.Err()
+		if wanted, err := s.give(ctx, v, a); !wanted {
+			return err
 		}
 	}
 	return nil
@@ -351,34 +363,54 @@ func keyOf(t *schema.Table, r schema.Row) schema.Row {
 	return key
 }
 
-// give makes an answer ready, when there is room. It reports false when nobody wants it any more.
-func (s *Server) give(ctx context.Context, v *serving, a *answer) bool {
+// give makes an answer ready, when there is room. It reports false when nobody wants it any more, or when it failed. The answer
+// may not stand before anything that the read has seen: at a place before that, the branch has not got it, and would have to take
+// it for a difference. How far that is, the log says; the next stretch is read meanwhile.
+func (s *Server) give(ctx context.Context, v *serving, a *answer) (wanted bool, err error) {
+	var mark uint64
+	if a.known = a.placed; !a.known {
+		if mark, err = s.source.Mark(ctx); err != nil {
+			return false, err
+		}
+	}
 	select {
 	case v.room <- struct{}{}:
 	case <-ctx.Done():
-		return false
+		return false, ctx.Err()
 	}
 	a.chunk.To, a.chunk.ID = v.office, v.fetch.ID
 	s.mu.Lock()
 	v.ready = append(v.ready, a)
 	s.mu.Unlock()
-	s.cfg.Nudge()
-	return true
+	if a.placed {
+		s.cfg.Nudge()
+		return true, nil
+	}
+	v.marks.Go(func() {
+		if s.clocks.Passed(ctx, mark) != nil {
+			return // nobody wants it any more
+		}
+		last := s.clocks.Last()
+		s.mu.Lock()
+		a.seen, a.known = last, true
+		s.mu.Unlock()
+		s.cfg.Nudge()
+	})
+	return true, nil
 }
 
 // readyLimit bounds the wait for the clocks, which are a moment behind the journal: the stream must not wait for answers.
 const readyLimit = time.Second
 
-// Ready returns the answers that may stand behind seq: of each row that was touched between the read and there, nothing is said.
+// Ready returns the answers that may stand behind seq. Of each row that was touched between the read and there nothing is said.
 func (s *Server) Ready(ctx context.Context, seq uint64) ([]Answer, error) {
 	s.mu.Lock()
 	var all []*answer
 	for _, v := range s.asked {
-		for range v.ready {
+		for len(v.ready) > 0 && v.ready[0].known && v.ready[0].seen <= seq {
 			<-v.room
+			all, v.ready = append(all, v.ready[0]), v.ready[1:]
 		}
-		all = append(all, v.ready...)
-		v.ready = nil
 	}
 	s.mu.Unlock()
 	if len(all) == 0 {

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 
 	"cdc-sidecar/apply"
-	"cdc-sidecar/clock"
 	"cdc-sidecar/peer"
 	"cdc-sidecar/resync"
 	"cdc-sidecar/schema"
@@ -30,7 +29,7 @@ func (s *sidecar) comparer() equality {
 			Nudge:    func() { s.peers.Nudge() },
 			Reported: func(from schema.Office, r *schema.Report) { s.jobs.reported(from, r) },
 		}
-		return equality{server: resync.NewServer(cfg, db, touches{s.clocks})}
+		return equality{server: resync.NewServer(cfg, db, touches{hurried{s.clocks, s.db.hurry}})}
 	}
 	cfg := resync.Config{
 		Office: s.cfg.Office, Dir: filepath.Join(s.cfg.Data, resyncFolder), Mode: resync.Mode(s.cfg.Join.Mode), Extra: resync.Extra(s.cfg.Join.Extra),
@@ -69,6 +68,7 @@ func (t tables) Definition(ctx context.Context, table schema.TableName) (*schema
 }
 
 func (t tables) Settle(ctx context.Context) (uint64, error) { return t.s.applier.Settle(ctx) }
+func (t tables) Mark(ctx context.Context) (uint64, error)   { return t.s.applier.Mark(ctx) }
 
 // Create makes a table, and has it captured before anybody can write to it unseen.
 func (t tables) Create(ctx context.Context, def *schema.Table) error {
@@ -135,16 +135,14 @@ func (t tables) Arrived(ctx context.Context) error {
 }
 
 // touches are the row clocks, as the server wants them.
-type touches struct{ clocks *clock.Follower }
-
-func (t touches) Reached(ctx context.Context, seq uint64) error { return t.clocks.Reached(ctx, seq) }
+type touches struct{ hurried }
 
 func (t touches) Touched(table schema.TableName, row schema.RowID) (uint64, error) {
-	seq, _, _, err := t.clocks.Against(table, row, "")
+	seq, _, _, err := t.Against(table, row, "")
 	return seq, err
 }
 
-func (t touches) TableTouched(table schema.TableName) uint64 { return t.clocks.TableAgainst(table, "") }
+func (t touches) TableTouched(table schema.TableName) uint64 { return t.TableAgainst(table, "") }
 
 // speech is the way to the head.
 type speech struct{ s *sidecar }
