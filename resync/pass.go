@@ -52,8 +52,10 @@ type pass struct {
 	state  *progress
 	report *schema.TableReport // shared with who reports: under Client.mu
 	pace   pace
-	job    *Job       // whose it is; nil: the join's
-	from   schema.Row // our own key behind which the head's next rows are likely
+	job    *Job // whose it is; nil: the join's
+	// undecided rows were on their way for so long that a count goes on without them.
+	undecided uint64
+	from      schema.Row // our own key behind which the head's next rows are likely
 }
 
 const (
@@ -62,6 +64,9 @@ const (
 	// lookLater is the first wait before rows are looked at again that were being written; it doubles up to lookLaterMost.
 	lookLater     = 50 * time.Millisecond
 	lookLaterMost = 2 * time.Second
+	// looksMost is how often a comparison that only counts looks at rows without deciding one of them, which is for about two
+	// minutes: of a row whose change the head cannot take there is nothing to wait for.
+	looksMost = 60
 	// slack is how many own rows are read beyond as many as the head has in a stretch.
 	slack = 64
 )
@@ -356,7 +361,7 @@ func (p *pass) find(ctx context.Context, keys, ours []schema.Row, missed []int) 
 
 // resolve asks for the rows of all pending keys until each is dealt with.
 func (p *pass) resolve(ctx context.Context) error {
-	wait := lookLater
+	wait, looks := lookLater, 0
 	for len(p.state.Pending) > 0 {
 		batch := slices.Clone(p.state.Pending[:min(len(p.state.Pending), resolveBatch)])
 		left := map[string]bool{}
@@ -377,9 +382,15 @@ func (p *pass) resolve(ctx context.Context) error {
 			}
 		}
 		p.state.Pending = append(p.state.Pending[len(batch):], moving...)
-		p.note("", func(r *schema.TableReport) { r.InFlight = uint64(len(moving)) })
+		p.note("", func(r *schema.TableReport) { r.InFlight = p.undecided + uint64(len(moving)) })
 		if len(moving) < len(batch) {
-			wait = lookLater
+			wait, looks = lookLater, 0
+			continue
+		}
+		if looks++; looks >= looksMost && !p.why.take && !p.why.claim {
+			p.undecided += uint64(len(moving))
+			p.state.Pending = p.state.Pending[:len(p.state.Pending)-len(moving)]
+			wait, looks = lookLater, 0
 			continue
 		}
 		if err := sleep(ctx, wait); err != nil { // all of them are being written: what they come to is on its way
