@@ -324,6 +324,9 @@ func (c *Client) take(ctx context.Context, e *exchange, at schema.Position, exac
 	var rejected *schema.RejectedError
 	switch {
 	case err == nil:
+	case errors.Is(err, ErrElsewhere):
+		e.missed = true
+		return nil
 	case errors.As(err, &rejected), errors.Is(err, schema.ErrUnknown), errors.Is(err, errOfTable):
 		e.err = err
 		return nil
@@ -340,6 +343,9 @@ func (c *Client) take(ctx context.Context, e *exchange, at schema.Position, exac
 	}
 	return nil
 }
+
+// ErrElsewhere is wrapped by Database.Chunk: the apply of the head's stream does not stand at the chunk's place.
+var ErrElsewhere = errors.New("the stream is not at the place of the chunk")
 
 // errOfTable marks errors that concern one table, whatever the connection does.
 var errOfTable = errors.New("the table cannot be compared")

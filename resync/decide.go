@@ -70,7 +70,7 @@ func (p *pass) differing(ctx context.Context, c *schema.Chunk, changes []schema.
 	differ, equal := pairs[:0], uint64(0)
 	for i, pr := range pairs {
 		pr.ours = ours[i]
-		same := pr.ours == nil && pr.theirs == nil
+		same := pr.ours == nil && (pr.theirs == nil || p.why.oneWay)
 		if pr.ours != nil && pr.theirs != nil {
 			same, pr.columns = schema.SameRow(pr.change.Table, pr.theirs, p.own, pr.ours)
 		}
@@ -133,7 +133,7 @@ func (p *pass) act(ctx context.Context, at schema.Position, differ []pair) error
 		}
 	}
 	if len(write) > 0 {
-		if err := p.c.db.Chunk(ctx, p.c.headName(), at, write, p.join(at, p.state)); err != nil {
+		if err := p.c.db.Chunk(ctx, p.c.headName(), at, write, nil); err != nil {
 			return err
 		}
 	}

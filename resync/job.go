@@ -233,16 +233,15 @@ func (c *Client) do(ctx context.Context, j *Job) error {
 	c.mu.Lock()
 	j.tables = nil // a former try's
 	c.mu.Unlock()
-	tables, err := c.list(ctx)
+	tables, err := c.list(ctx, func(t schema.TableName) bool {
+		return (c.cfg.Receives(t) || c.cfg.Sends(t)) && (c.cfg.Matches == nil || c.cfg.Matches(j.spec.Table, t))
+	})
 	if err != nil {
 		return err
 	}
 	var failed error
 	found := false
 	for _, t := range tables {
-		if c.cfg.Matches != nil && !c.cfg.Matches(j.spec.Table, t.Table.TableName) {
-			continue
-		}
 		found = true
 		if err := c.compareTable(ctx, j, t); err != nil {
 			if !ofTable(err) || ctx.Err() != nil {
@@ -252,7 +251,7 @@ func (c *Client) do(ctx context.Context, j *Job) error {
 		}
 	}
 	if !found && failed == nil {
-		return fmt.Errorf("%w: no table that this office takes from the head matches %q", errOfTable, j.spec.Table)
+		return fmt.Errorf("%w: no table that this office shares with the head matches %q", errOfTable, j.spec.Table)
 	}
 	if failed == nil && (j.spec.Repair || j.spec.Resync) {
 		failed = c.db.Arrived(ctx)
@@ -266,7 +265,7 @@ func (c *Client) compareTable(ctx context.Context, j *Job, t schema.TableSize) e
 	c.mu.Lock()
 	j.tables = append(j.tables, state)
 	c.mu.Unlock()
-	why := purpose{where: j.spec.Where}
+	why := purpose{where: j.spec.Where, oneWay: !c.cfg.Receives(t.Table.TableName)}
 	if j.spec.Repair || j.spec.Resync {
 		why.take, why.all, why.claim = true, j.spec.All, j.spec.Ours
 		if why.extra = j.spec.Extra; why.extra == "" {
@@ -277,6 +276,9 @@ func (c *Client) compareTable(ctx context.Context, j *Job, t schema.TableSize) e
 			if why.extra == Send {
 				why.extra = Keep
 			}
+		}
+		if !c.cfg.Receives(t.Table.TableName) {
+			why.take, why.all, why.claim, why.extra = false, false, true, Send
 		}
 	}
 	p := c.pass(t.Table.TableName, why, state)

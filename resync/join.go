@@ -283,21 +283,21 @@ func ofTable(err error) bool {
 	return errors.Is(err, errOfTable) || errors.Is(err, errRefused) || errors.As(err, &rejected) || errors.Is(err, schema.ErrUnknown)
 }
 
-// list asks the head for its tables, of which those are returned that this office takes.
-func (c *Client) list(ctx context.Context) ([]schema.TableSize, error) {
+// list asks the head for its tables, and returns those that are meant, the small ones first.
+func (c *Client) list(ctx context.Context, meant func(schema.TableName) bool) ([]schema.TableSize, error) {
 	var all []schema.TableSize
 	err := c.exchange(ctx, schema.Fetch{Want: schema.WantTables}, true, func(_ context.Context, _ schema.Position, chunk *schema.Chunk, _ []schema.Change) error {
 		all = chunk.Tables
 		return nil
 	})
-	all = slices.DeleteFunc(all, func(t schema.TableSize) bool { return !c.cfg.Receives(t.Table.TableName) })
+	all = slices.DeleteFunc(all, func(t schema.TableSize) bool { return !meant(t.Table.TableName) })
 	slices.SortFunc(all, func(a, b schema.TableSize) int { return int(min(a.Rows, 1<<40)) - int(min(b.Rows, 1<<40)) })
 	return all, err
 }
 
 // prepare makes the tables that are missing, and notes all that are to be made equal.
 func (c *Client) prepare(ctx context.Context, star state) error {
-	tables, err := c.list(ctx)
+	tables, err := c.list(ctx, c.cfg.Receives)
 	if err != nil {
 		return err
 	}
@@ -341,7 +341,7 @@ func (c *Client) claim(ctx context.Context, s Standing, star state) error {
 			return err
 		}
 	}
-	tables, err := c.list(ctx)
+	tables, err := c.list(ctx, c.cfg.Sends)
 	if err != nil {
 		return err
 	}
@@ -350,12 +350,12 @@ func (c *Client) claim(ctx context.Context, s Standing, star state) error {
 		if err != nil {
 			return err
 		}
-		if own == nil || !c.cfg.Sends(t.Table.TableName) {
+		if own == nil {
 			continue
 		}
 		state := &progress{Table: t.Table.TableName, Total: t.Rows, started: c.cfg.Now(), report: schema.TableReport{Table: t.Table.String(), Total: t.Rows}}
 		c.track(state)
-		p := c.pass(t.Table.TableName, purpose{claim: true, absent: goesOn, extra: Send, frozen: true}, state)
+		p := c.pass(t.Table.TableName, purpose{claim: true, absent: goesOn, oneWay: !c.cfg.Receives(t.Table.TableName), extra: Send, frozen: true}, state)
 		if err := p.run(ctx); err != nil {
 			return fmt.Errorf("compare table %s: %w", t.Table.TableName, err)
 		}

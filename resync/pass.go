@@ -17,6 +17,7 @@ type purpose struct {
 	absent bool   // claim: what is missing here goes up as deleted
 	all    bool   // all rows come, without comparing them first
 	extra  Extra  // what only this office has; empty: it is counted
+	oneWay bool   // this office sends the table and does not take it: others' rows at the head are not missing here
 	frozen bool   // our apply of the head's stream stands still, so the place of a chunk does not matter
 	save   bool   // how far it is survives a restart
 	where  string // CEL
@@ -52,7 +53,8 @@ type pass struct {
 	state  *progress
 	report *schema.TableReport // shared with who reports: under Client.mu
 	pace   pace
-	job    *Job // whose it is; nil: the join's
+	job    *Job      // whose it is; nil: the join's
+	said   time.Time // how far it is, in the log
 	// undecided rows were on their way for so long that a count goes on without them.
 	undecided uint64
 	from      schema.Row // our own key behind which the head's next rows are likely
@@ -92,10 +94,11 @@ func (p *pass) run(ctx context.Context) error {
 	if p.keys, err = openKeys(p.c.cfg.Dir, p.table, fresh); err != nil {
 		return err
 	}
-	if err := errors.Join(p.look(ctx), p.keys.flush()); err != nil {
+	err = errors.Join(p.look(ctx), p.keys.flush())
+	if err != nil && p.why.save { // the next life goes on with them
 		return errors.Join(err, p.keys.close())
 	}
-	return p.keys.remove()
+	return errors.Join(err, p.keys.remove())
 }
 
 // empty reports whether this office has no row of the table.
@@ -221,6 +224,26 @@ func (p *pass) moved(behind progress, c *schema.Chunk, count func(r *schema.Tabl
 		r.Bytes += uint64(len(c.Rows) + 8*len(c.Hashes))
 		count(r)
 	})
+	p.say()
+}
+
+// sayEvery is how often the log says how far a join is with a table.
+const sayEvery = 10 * time.Second
+
+func (p *pass) say() {
+	now := p.c.cfg.Now()
+	if p.job != nil || now.Sub(p.said) < sayEvery {
+		return
+	}
+	if p.said.IsZero() { // a table that takes no longer is said at its end
+		p.said = now
+		return
+	}
+	p.said = now
+	r := p.report
+	rate := float64(r.Rows) / max(r.Seconds, 0.001)
+	p.c.cfg.Log.Info("a table is compared with the head's", "table", r.Table, "phase", r.Phase, "rows", r.Rows, "of about", r.Total,
+		"rows a second", int(rate), "seconds left, about", int(float64(r.Total-min(r.Total, r.Rows))/max(rate, 1)))
 }
 
 // rowOf is the row's number as this office would number it.
@@ -282,7 +305,7 @@ func (p *pass) compare(ctx context.Context, c *schema.Chunk, changes []schema.Ch
 	for i := range changes {
 		if ours[i] != nil && p.hasher.Hash(ours[i]) == c.Hashes[i] && !slices.Contains(c.Moving, uint32(i)) {
 			equal++
-		} else {
+		} else if ours[i] != nil || !p.why.oneWay {
 			rest = append(rest, changes[i].Table.AppendKey(nil, changes[i].After))
 		}
 	}

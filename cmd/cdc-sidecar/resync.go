@@ -72,11 +72,18 @@ func (t tables) Mark(ctx context.Context) (uint64, error)   { return t.s.applier
 
 // Create makes a table, and has it captured before anybody can write to it unseen.
 func (t tables) Create(ctx context.Context, def *schema.Table) error {
-	return &schema.RejectedError{Table: def.TableName, Cause: errors.New("there is no such table here"), Remedy: "create it as the head has it"}
+	if err := t.s.applier.Create(ctx, def); err != nil {
+		return err
+	}
+	_, err := toolsFor(t.s.cfg).Setup(ctx)
+	return err
 }
 
 func (t tables) Chunk(ctx context.Context, head schema.Office, at schema.Position, changes []schema.Change, save []resync.Join) error {
 	_, err := t.s.applier.Chunk(ctx, head, at, schema.Stamp{}, changes, joinsOf(save))
+	if errors.Is(err, apply.ErrElsewhere) {
+		return errors.Join(resync.ErrElsewhere, err)
+	}
 	return err
 }
 
