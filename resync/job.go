@@ -261,7 +261,7 @@ func (c *Client) do(ctx context.Context, j *Job) error {
 
 func (c *Client) compareTable(ctx context.Context, j *Job, t schema.TableSize) error {
 	name := t.Table.String()
-	state := &progress{Table: t.Table.TableName, Total: t.Rows, started: c.cfg.Now(), report: schema.TableReport{Table: name, Total: t.Rows}}
+	state := &progress{durable: durable{Table: t.Table.TableName, Total: t.Rows}, started: c.cfg.Now(), report: schema.TableReport{Table: name, Total: t.Rows}}
 	c.mu.Lock()
 	j.tables = append(j.tables, state)
 	c.mu.Unlock()

@@ -95,7 +95,7 @@ func recall(joins []Join) (star state, tables map[string]*progress, err error) {
 			continue
 		}
 		p := &progress{}
-		if err := json.Unmarshal(j.State, p); err != nil {
+		if err := json.Unmarshal(j.State, &p.durable); err != nil {
 			return star, nil, fmt.Errorf("read how far the join of table %s is: %w", j.Table, err)
 		}
 		p.report = schema.TableReport{Table: j.Table, Rows: p.Rows, Total: p.Total}
@@ -191,9 +191,9 @@ func (c *Client) begin(ctx context.Context, s Standing, star state) (Verdict, er
 	tables := map[string]*progress{}
 	var joins []Join
 	for name, p := range c.tables {
-		tables[name] = &progress{Table: p.Table, Total: p.Total, report: schema.TableReport{Table: name, Total: p.Total}}
+		tables[name] = &progress{durable: durable{Table: p.Table, Total: p.Total}, report: schema.TableReport{Table: name, Total: p.Total}}
 		tables[name].Filled = p.Filled && star.Phase == beginning // a stream that was begun before has brought rows
-		joins = append(joins, Join{Table: name, Pending: true, State: encode(tables[name])})
+		joins = append(joins, Join{Table: name, Pending: true, State: encode(&tables[name].durable)})
 	}
 	c.tables = tables
 	c.mu.Unlock()
@@ -319,8 +319,8 @@ func (c *Client) prepare(ctx context.Context, star state) error {
 			return err
 		}
 		name := t.Table.String()
-		noted[name] = &progress{Table: t.Table.TableName, Total: t.Rows, Filled: empty, report: schema.TableReport{Table: name, Total: t.Rows, Phase: "waiting"}}
-		joins = append(joins, Join{Table: name, Pending: true, State: encode(noted[name])})
+		noted[name] = &progress{durable: durable{Table: t.Table.TableName, Total: t.Rows, Filled: empty}, report: schema.TableReport{Table: name, Total: t.Rows, Phase: "waiting"}}
+		joins = append(joins, Join{Table: name, Pending: true, State: encode(&noted[name].durable)})
 	}
 	c.mu.Lock()
 	c.tables = noted
@@ -353,7 +353,7 @@ func (c *Client) claim(ctx context.Context, s Standing, star state) error {
 		if own == nil {
 			continue
 		}
-		state := &progress{Table: t.Table.TableName, Total: t.Rows, started: c.cfg.Now(), report: schema.TableReport{Table: t.Table.String(), Total: t.Rows}}
+		state := &progress{durable: durable{Table: t.Table.TableName, Total: t.Rows}, started: c.cfg.Now(), report: schema.TableReport{Table: t.Table.String(), Total: t.Rows}}
 		c.track(state)
 		p := c.pass(t.Table.TableName, purpose{claim: true, absent: goesOn, oneWay: !c.cfg.Receives(t.Table.TableName), extra: Send, frozen: true}, state)
 		if err := p.run(ctx); err != nil {
@@ -465,7 +465,7 @@ func (c *Client) copyTable(ctx context.Context, name string, state *progress, wh
 	if err := c.pass(table, why, state).run(ctx); err != nil {
 		return err
 	}
-	behind := *state
+	behind := state.durable
 	behind.Done, behind.Cursor, behind.Pending = true, nil, nil
 	if err := c.saveDone(ctx, Join{Table: name, At: c.place(), State: encode(&behind)}); err != nil {
 		return err

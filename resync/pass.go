@@ -23,8 +23,18 @@ type purpose struct {
 	where  string // CEL
 }
 
-// progress is how far a table is: what of it is durable is JSON in the table's joins row.
+// progress is how far a table is. What of it is durable is JSON in the table's joins row.
 type progress struct {
+	durable
+
+	// Under Client.mu:
+	report  schema.TableReport
+	started time.Time
+	ended   time.Time
+}
+
+// durable is what a restart does not lose of it.
+type durable struct {
 	Table   schema.TableName
 	Cursor  []byte   `json:"cursor,omitempty"`  // the key behind which the head's rows are still to be looked at
 	Looked  bool     `json:"looked,omitempty"`  // at all of the head's rows
@@ -34,10 +44,6 @@ type progress struct {
 	Total   uint64   `json:"total"` // about
 	Done    bool     `json:"done,omitempty"`
 	Error   string   `json:"error,omitempty"`
-
-	report  schema.TableReport
-	started time.Time
-	ended   time.Time
 }
 
 // pass compares one table with the head's, and does what it is for about each row that is not equal.
@@ -178,7 +184,7 @@ func (p *pass) there(ctx context.Context) error {
 }
 
 // join is the joins row of where the pass is.
-func (p *pass) join(at schema.Position, state *progress) []Join {
+func (p *pass) join(at schema.Position, state *durable) []Join {
 	if !p.why.save {
 		return nil
 	}
@@ -194,17 +200,17 @@ func (p *pass) save(ctx context.Context) error {
 	if err := ctx.Err(); err != nil { // the join is over
 		return err
 	}
-	return p.c.db.SaveJoins(ctx, p.join(schema.Position{}, p.state))
+	return p.c.db.SaveJoins(ctx, p.join(schema.Position{}, &p.state.durable))
 }
 
 // passed is the state behind a chunk of the head's rows, of which those in rest are not dealt with yet. Their keys are kept.
-func (p *pass) passed(c *schema.Chunk, changes []schema.Change, rest [][]byte) (progress, error) {
+func (p *pass) passed(c *schema.Chunk, changes []schema.Change, rest [][]byte) (durable, error) {
 	for i := range changes {
 		if err := p.keys.add(p.rowOf(&changes[i])); err != nil {
-			return progress{}, err
+			return durable{}, err
 		}
 	}
-	behind := *p.state
+	behind := p.state.durable
 	if len(c.Next) > 0 {
 		behind.Cursor = c.Next
 	}
@@ -215,12 +221,10 @@ func (p *pass) passed(c *schema.Chunk, changes []schema.Change, rest [][]byte) (
 }
 
 // moved takes over the state behind a chunk.
-func (p *pass) moved(behind progress, c *schema.Chunk, count func(r *schema.TableReport)) {
+func (p *pass) moved(behind durable, c *schema.Chunk, count func(r *schema.TableReport)) {
 	p.note("", func(r *schema.TableReport) {
-		rows := behind.Rows - p.state.Rows
-		behind.report = *r
-		*p.state = behind // of which r is a part
-		r.Rows += rows
+		r.Rows += behind.Rows - p.state.Rows
+		p.state.durable = behind
 		r.Bytes += uint64(len(c.Rows) + 8*len(c.Hashes))
 		count(r)
 	})

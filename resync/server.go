@@ -16,7 +16,7 @@ const (
 	// while its chunk is read, and that a poor line has it in seconds.
 	chunkRows  = 4000
 	chunkBytes = 1 << 20
-	// readyMost bounds the chunks that wait for one office to be sent.
+	// readyMost bounds the chunks of one office that are read and not sent: what waits gets old, and moves.
 	readyMost = 2
 	// serveMost bounds the offices that are read for at once.
 	serveMost = 3
@@ -56,6 +56,8 @@ type Clocks interface {
 	Touched(table schema.TableName, row schema.RowID) (uint64, error)
 	// TableTouched is the seq of the last touch of any row of the table.
 	TableTouched(table schema.TableName) uint64
+	// Released is the last seq of which they may have forgotten the touches.
+	Released() uint64
 }
 
 // ServerConfig is what a Server needs to know.
@@ -439,13 +441,14 @@ type Answer struct {
 
 // settle marks what has moved.
 func (s *Server) settle(a *answer) error {
-	if !a.placed && !schema.Planted(schema.MovingBelieved) && s.clocks.TableTouched(a.table) > a.settled {
+	forgotten := s.clocks.Released() > a.settled // it waited so long that they may not know any more
+	if !a.placed && !schema.Planted(schema.MovingBelieved) && (forgotten || s.clocks.TableTouched(a.table) > a.settled) {
 		for i, row := range a.rows {
 			seq, err := s.clocks.Touched(a.table, row)
 			if err != nil {
 				return fmt.Errorf("look up what moved in table %s: %w", a.table, err)
 			}
-			if seq > a.settled {
+			if forgotten || seq > a.settled {
 				a.chunk.Moving = append(a.chunk.Moving, uint32(i))
 			}
 		}
