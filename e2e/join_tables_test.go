@@ -92,16 +92,25 @@ func createWares(ctx context.Context, o *fleet.Office) error {
 		return err
 	}
 	for i := range wares {
-		w := &wares[i]
-		create := "CREATE TABLE " + w.name + " (" + w.postgres + ")"
-		if !o.Postgres() {
-			create = "CREATE TABLE " + w.name + " (" + w.mysql + ") DEFAULT CHARSET=utf8mb4"
-		}
-		if err := o.Exec(ctx, create); err != nil {
+		if err := createWare(ctx, o, wares[i].name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func createWare(ctx context.Context, o *fleet.Office, name string) error {
+	for i := range wares {
+		w := &wares[i]
+		switch {
+		case w.name != name:
+		case o.Postgres():
+			return o.Exec(ctx, "CREATE TABLE "+name+" ("+w.postgres+")")
+		default:
+			return o.Exec(ctx, "CREATE TABLE "+name+" ("+w.mysql+") DEFAULT CHARSET=utf8mb4")
+		}
+	}
+	return fmt.Errorf("no ware %s", name)
 }
 
 // fillWares writes about so many rows in all.
@@ -187,6 +196,9 @@ func parkedAt(ctx context.Context, o *fleet.Office) string {
 			return err.Error()
 		}
 		all = append(all, one)
+	}
+	if rows.Err() != nil {
+		return rows.Err().Error()
 	}
 	return fmt.Sprintf("%q", all)
 }

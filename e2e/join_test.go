@@ -120,7 +120,13 @@ func TestJoin(t *testing.T) {
 			{Name: "south", Role: schema.Branch, Database: set.MariaDB[0]},
 		},
 		Schema: func(ctx context.Context, o *fleet.Office) error {
-			if err := createWares(ctx, o); err != nil || o.Role == schema.Branch {
+			switch o.Name {
+			case "north":
+				return nil // it has nothing
+			case "south": // one table is there: its own collation sorts the keys otherwise than the head
+				return createWare(ctx, o, "names")
+			}
+			if err := createWares(ctx, o); err != nil {
 				return err
 			}
 			return fillWares(ctx, o, rows)
