@@ -192,7 +192,24 @@ func (p *Peers) Start(ctx context.Context) error {
 	p.applier.Discard(ctx)
 	p.recall(members, senders)
 	if p.cfg.Role == schema.Branch {
+		if err := p.freeze(ctx); err != nil {
+			return err
+		}
 		p.hello() // Ship may have come up before there was anything to say
+	}
+	return nil
+}
+
+// freeze keeps what the broker has here of the head's stream from being applied when the joiner needs the tables as they are.
+func (p *Peers) freeze(ctx context.Context) error {
+	frozen, why, err := p.cfg.Joiner.Frozen(ctx)
+	if err != nil || !frozen {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.members {
+		m.join, m.held = true, why
 	}
 	return nil
 }

@@ -45,6 +45,9 @@ type Verdict struct {
 
 // Joiner makes, at a branch, this office equal to the head.
 type Joiner interface {
+	// Frozen reports whether nothing of the head's stream may be taken before the next welcome, and why: messages of it may be
+	// here already. It is asked at each start.
+	Frozen(ctx context.Context) (frozen bool, why string, err error)
 	// Welcomed decides what becomes of the head's stream. It is asked at each welcome, every few seconds.
 	Welcomed(ctx context.Context, s Standing) (Verdict, error)
 	// Take takes a chunk. exact says that it stands exactly where the head's stream is applied to here, which stands still
@@ -238,6 +241,8 @@ func (p *Peers) Heard(office schema.Office) time.Time {
 
 // fromTheFirst is a branch that has what the head had when its journal began.
 type fromTheFirst struct{}
+
+func (fromTheFirst) Frozen(context.Context) (bool, string, error) { return false, "", nil }
 
 func (fromTheFirst) Welcomed(_ context.Context, s Standing) (Verdict, error) {
 	switch {

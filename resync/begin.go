@@ -37,6 +37,29 @@ func (c *Client) Resume(ctx context.Context, seen schema.Position, anew, member 
 	return pending, err
 }
 
+// Frozen reports whether nothing of the head's stream may be taken as it stands: of an office that lost its way, nobody knows which
+// rows have changes that the head has not met, and the stream would go over them.
+func (c *Client) Frozen(ctx context.Context) (frozen bool, why string, err error) {
+	c.mu.Lock()
+	star, known := c.star, c.known
+	c.mu.Unlock()
+	if !known {
+		joins, err := c.db.Joins(ctx)
+		if err != nil {
+			return false, "", err
+		}
+		if star, _, err = recall(joins); err != nil {
+			return false, "", err
+		}
+	}
+	switch star.Phase {
+	case claiming, preparing, beginning:
+		return true, star.Why, nil
+	default:
+		return false, "", nil
+	}
+}
+
 // Pending reports whether the table is being made equal: a change of a row that is not here yet is not missed.
 func (c *Client) Pending(table schema.TableName) bool {
 	c.mu.Lock()
