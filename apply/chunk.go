@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"cdc-sidecar/catalog"
 	"cdc-sidecar/schema"
 )
 
@@ -193,27 +194,103 @@ func (d *definitions) chunkForm() *form {
 	})
 }
 
-// rows writes the steps of a chunk. It first hopes that none of the rows is here, as when a join begins with nothing.
+// rows writes the steps of a chunk. It first hopes that none of the rows is here, as when a join begins with nothing; or that
+// few are, which a look at the keys tells, as when the head's stream has brought some of them meanwhile.
 func (w *writer) rows(ctx context.Context, taken *Taken) error {
-	fresh := func(st step) bool { return st.form.op == schema.Insert && !st.alone }
-	if !w.met && !slices.ContainsFunc(w.steps, func(st step) bool { return !fresh(st) }) {
-		surprise, err := w.asSets(ctx, w.steps)
-		if err != nil {
+	all := w.steps
+	if slices.ContainsFunc(all, func(st step) bool { return st.form.op != schema.Insert || st.alone }) {
+		return w.differing(ctx, taken)
+	}
+	if !w.met {
+		if done, err := w.mostly(ctx, all, nil, taken); done || err != nil {
 			return err
 		}
-		if !surprise {
-			late, err := w.overtaken(ctx, w.steps)
-			if err != nil {
-				return err
-			}
-			if !late {
-				taken.Inserted = len(w.steps)
-				return nil
-			}
-			w.ses.restore()
+	}
+	fresh, known, err := w.guess(ctx, all)
+	if err != nil {
+		return err
+	}
+	if len(known) > 0 || w.met {
+		if done, err := w.mostly(ctx, fresh, known, taken); done || err != nil {
+			return err
 		}
 	}
+	w.steps = all
 	return w.differing(ctx, taken)
+}
+
+// guess tells the steps whose rows are not here from those whose rows are, most likely: it reads the keys here behind that of the
+// first step without a lock, and the order of keys here may be another one than the head's.
+func (w *writer) guess(ctx context.Context, steps []step) (fresh, known []step, err error) {
+	p := steps[0].plan
+	if !p.sameKey {
+		return steps, nil, nil
+	}
+	for i := range steps {
+		if err := p.identify(steps[i].change, &steps[i]); err != nil {
+			return nil, nil, locate(err, steps[i].change, steps[i].at)
+		}
+	}
+	from, err := p.image(steps[0].keys[0])
+	if err != nil {
+		return nil, nil, locate(err, steps[0].change, steps[0].at)
+	}
+	t := p.target
+	got, err := w.ses.fetchStretch(ctx, newStretch(t, catalog.NewKeyReader(t), true, false), from, len(steps), allBytes)
+	if err != nil {
+		return nil, nil, w.unread(err, t)
+	}
+	here := map[schema.RowID]bool{steps[0].rows[0]: true} // behind itself it is not looked for
+	for _, key := range got.rows {
+		here[t.RowID(key)] = true
+	}
+	for _, st := range steps {
+		if here[st.rows[0]] {
+			known = append(known, st)
+		} else {
+			fresh = append(fresh, st)
+		}
+	}
+	w.met = len(got.rows) > 0
+	return fresh, known, nil
+}
+
+// mostly writes fresh rows, which are not here, and known ones, which are. It reports false where it is otherwise; then nothing
+// is written.
+func (w *writer) mostly(ctx context.Context, fresh, known []step, taken *Taken) (done bool, err error) {
+	var here, rows []schema.Row
+	if len(known) > 0 {
+		w.steps = known
+		if here, err = w.lookUp(ctx, known[0].plan); err != nil {
+			return false, err
+		}
+	}
+	met := known[:0:0]
+	for i, row := range here {
+		if row == nil {
+			fresh = append(slices.Clip(fresh), known[i])
+		} else {
+			met, rows = append(met, known[i]), append(rows, row)
+		}
+	}
+	if len(fresh) > 0 {
+		if surprise, err := w.asSets(ctx, fresh); surprise || err != nil {
+			return false, err
+		}
+	}
+	if err := w.ownLog(ctx); err != nil { // behind the locks of the rows that are here, and of those that are new by now
+		return false, err
+	}
+	if late, err := w.anyHeld(fresh); late || err != nil {
+		w.ses.restore()
+		return false, err
+	}
+	taken.Inserted = len(fresh)
+	left, err := w.unlike(met, rows, taken)
+	if err != nil {
+		return false, err
+	}
+	return true, w.writeLeft(ctx, left, taken)
 }
 
 // asSets writes steps of other rows each, as few statements. It reports whether that turned out to be wrong; then it is undone.
@@ -237,20 +314,25 @@ func (w *writer) differing(ctx context.Context, taken *Taken) error {
 	if err != nil {
 		return err
 	}
-	hold := w.stream.applier.options.Hold
-	if hold != nil {
-		if err := w.stream.applier.Barrier(ctx); err != nil {
-			return err
-		}
+	if err := w.ownLog(ctx); err != nil {
+		return err
 	}
-	left := make([]step, 0, len(w.steps))
-	w.met = false
-	for i := range w.steps {
-		st := &w.steps[i]
-		w.met = w.met || here[i] != nil
+	w.met = slices.ContainsFunc(here, func(row schema.Row) bool { return row != nil })
+	left, err := w.unlike(w.steps, here, taken)
+	if err != nil {
+		return err
+	}
+	return w.writeLeft(ctx, left, taken)
+}
+
+// unlike are the steps that are needed where the rows stand here so (nil: there is none).
+func (w *writer) unlike(steps []step, here []schema.Row, taken *Taken) ([]step, error) {
+	left := make([]step, 0, len(steps))
+	for i := range steps {
+		st := &steps[i]
 		held, err := w.heldNow(st)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if held {
 			w.tally.Held++
@@ -258,13 +340,13 @@ func (w *writer) differing(ctx context.Context, taken *Taken) error {
 		}
 		different, err := w.toWrite(st, here[i], taken)
 		if err != nil {
-			return locate(err, st.change, st.at)
+			return nil, locate(err, st.change, st.at)
 		}
 		if different {
 			left = append(left, *st)
 		}
 	}
-	return w.writeLeft(ctx, left, taken)
+	return left, nil
 }
 
 // lookUp locks and reads the rows of the steps; nil where there is none.
@@ -384,13 +466,24 @@ func (w *writer) writeLeft(ctx context.Context, left []step, taken *Taken) error
 // overtaken reports whether one of the rows just written, which are locked by that, had been changed by an application here
 // without its change being known then.
 func (w *writer) overtaken(ctx context.Context, steps []step) (bool, error) {
-	hold := w.stream.applier.options.Hold
-	if hold == nil || len(steps) == 0 {
+	if len(steps) == 0 {
 		return false, nil
 	}
-	if err := w.stream.applier.Barrier(ctx); err != nil {
+	if err := w.ownLog(ctx); err != nil {
 		return false, err
 	}
+	return w.anyHeld(steps)
+}
+
+// ownLog is Barrier, where it matters what this office has under way.
+func (w *writer) ownLog(ctx context.Context) error {
+	if w.stream.applier.options.Hold == nil {
+		return nil
+	}
+	return w.stream.applier.Barrier(ctx)
+}
+
+func (w *writer) anyHeld(steps []step) (bool, error) {
 	for i := range steps {
 		if held, err := w.heldNow(&steps[i]); held || err != nil {
 			return held, err

@@ -77,6 +77,42 @@ func TestChunkOfNewRows(t *testing.T) {
 	})
 }
 
+// Where the head's stream has brought a few of a chunk's rows, they are compared, and the others written, behind one barrier; also
+// when a row that is new needs what another is to give up, and when a change of our own comes in between.
+func TestChunkAmongFewRows(t *testing.T) {
+	each(t, schema.Branch, func(w *world) {
+		w.createItem()
+		w.exec("ALTER TABLE item ADD UNIQUE (stock)")
+		u := &underway{known: holding{}, committed: holding{}}
+		w.applier.options.Hold = u
+		w.applier.options.Passed = func(context.Context, uint64) error {
+			u.known = u.committed
+			u.barriers++
+			return nil
+		}
+		rows := func(from, to int) (changes []schema.Change) {
+			for i := from; i < to; i++ {
+				changes = append(changes, insert(item, strconv.Itoa(i), "head", strconv.Itoa(i)))
+			}
+			return changes
+		}
+		w.exec("INSERT INTO item VALUES (10, 'head', 10), (150, 'other', 150), (399, 'other', 1399), (450, 'other', 1450)")
+		w.wantTaken(w.chunk(0, rows(10, 200)...), Taken{Inserted: 188, Updated: 1, Same: 1})
+		before := u.barriers
+		w.wantTaken(w.chunk(0, rows(200, 400)...), Taken{Inserted: 199, Updated: 1})
+		if n := u.barriers - before; n != 1 {
+			t.Errorf("%d barriers for rows of which one was here", n)
+		}
+		w.exec("UPDATE item SET stock = 401 WHERE id = 450")
+		w.wantTaken(w.chunk(0, rows(400, 500)...), Taken{Inserted: 99, Updated: 1})
+		w.exec("INSERT INTO item VALUES (650, 'own', 650), (651, 'other', 651)")
+		u.committed = holding{item.RowID(row("600", gone, gone)): true, item.RowID(row("650", gone, gone)): true} // 600 was deleted here
+		w.wantTaken(w.chunk(0, rows(500, 700)...), Taken{Inserted: 197, Updated: 1, Held: 2})
+		w.want("SELECT count(*), min(id), max(id), sum(stock) FROM item WHERE name = 'head'", fmt.Sprintf("688 10 699 %d", (10+699)*690/2-600-650))
+		w.want("SELECT count(*) FROM item", "689")
+	})
+}
+
 // What is here becomes what the head has; what it does not have goes away.
 func TestChunkOverOldRows(t *testing.T) {
 	each(t, schema.Branch, func(w *world) {

@@ -36,7 +36,7 @@ type writer struct {
 
 	sequences sequences
 
-	met bool // the last chunk had rows that were here
+	met bool // rows are likely to be here where the next chunk is
 
 	written  map[schema.RowID]int // by row, the last step that updates or deletes it; see join
 	collapse collapse
