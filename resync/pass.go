@@ -1,6 +1,7 @@
 package resync
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,6 +98,9 @@ func (p *pass) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if key, err := p.own.DecodeKey(p.state.Cursor); err == nil { // else there is none yet
+		p.from = key
+	}
 	if p.keys, err = openKeys(p.c.cfg.Dir, p.table, fresh); err != nil {
 		return err
 	}
@@ -117,12 +121,15 @@ func (p *pass) look(ctx context.Context) error {
 	if err := p.there(ctx); err != nil {
 		return err
 	}
-	if p.state.Filled && p.why.take { // whatever else is here was written meanwhile, and is on its way up
+	if p.filling() {
 		return nil
 	}
 	p.note("looking for rows that only this office has", nil)
 	return p.here(ctx)
 }
+
+// filling: the table was empty. Whatever else is here was written meanwhile, and is on its way up: nobody need know the head's keys.
+func (p *pass) filling() bool { return p.state.Filled && p.why.take }
 
 // note tells what is done, for whoever watches.
 func (p *pass) note(phase string, change func(r *schema.TableReport)) {
@@ -146,41 +153,63 @@ func (p *pass) tell() {
 
 // there goes through the head's rows.
 func (p *pass) there(ctx context.Context) error {
-	rows := p.why.take && (p.why.all || p.state.Filled)
-	want, phase := schema.WantHashes, "comparing"
-	if rows {
-		want, phase = schema.WantRows, "copying"
-	}
-	p.note(phase, nil)
+	all := p.why.take && (p.why.all || p.state.Filled)
+	copying, next := 0, 1 // answers that are to come as rows though the table was not empty; and how many it will be the next time
 	for !p.state.Looked || len(p.state.Pending) > 0 {
 		if !p.state.Looked {
-			f := schema.Fetch{Want: want, Table: p.table, From: p.state.Cursor, Where: p.why.where}
-			if p.pace.limited() {
-				f.Chunks = 1
-			}
-			take := p.hashes
-			if rows {
-				take = p.rows
-			}
-			before, bytes := p.report.Rows, p.report.Bytes
-			if err := p.c.exchange(ctx, f, p.why.frozen, take); err != nil {
+			err := p.further(ctx, all || copying > 0)
+			switch {
+			case errors.Is(err, errUnlike):
+				copying, next = next, min(2*next, copyMost)
+				continue
+			case err != nil:
 				return err
-			}
-			if err := p.pace.spent(ctx, int(p.report.Rows-before), int(p.report.Bytes-bytes)); err != nil {
-				return err
+			case copying > 0:
+				copying--
+			default:
+				next = 1
 			}
 		}
-		if err := p.resolve(ctx); err != nil {
-			return err
+		if p.state.Looked || len(p.state.Pending) >= pendingMost {
+			if err := p.resolve(ctx); err != nil {
+				return err
+			}
 		}
 		p.tell()
-		if p.why.save && !rows {
+		if p.why.save && !all {
 			if err := p.save(ctx); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+const (
+	// pendingMost is how many rows may wait to be looked at again before that is done: they are saved with each chunk.
+	pendingMost = 100
+	// copyMost bounds how many answers come as rows before it is asked again whether hashes would do.
+	copyMost = 32
+)
+
+// errUnlike says that so few rows of a chunk of hashes are here that the head had better send rows. It was not taken.
+var errUnlike = fmt.Errorf("%w: most rows are not here", errOfTable)
+
+// further takes the head's next answer: rows, or hashes.
+func (p *pass) further(ctx context.Context, rows bool) error {
+	f, take, phase := schema.Fetch{Want: schema.WantHashes, Table: p.table, From: p.state.Cursor, Where: p.why.where}, p.hashes, "comparing"
+	if rows {
+		f.Want, take, phase = schema.WantRows, p.rows, "copying"
+	}
+	p.note(phase, nil)
+	if p.pace.limited() {
+		f.Chunks = 1
+	}
+	before, bytes := p.report.Rows, p.report.Bytes
+	if err := p.c.exchange(ctx, f, p.why.frozen, take); err != nil {
+		return err
+	}
+	return p.pace.spent(ctx, int(p.report.Rows-before), int(p.report.Bytes-bytes))
 }
 
 // join is the joins row of where the pass is.
@@ -206,6 +235,9 @@ func (p *pass) save(ctx context.Context) error {
 // passed is the state behind a chunk of the head's rows, of which those in rest are not dealt with yet. Their keys are kept.
 func (p *pass) passed(c *schema.Chunk, changes []schema.Change, rest [][]byte) (durable, error) {
 	for i := range changes {
+		if p.filling() {
+			break
+		}
 		if err := p.keys.add(p.rowOf(&changes[i])); err != nil {
 			return durable{}, err
 		}
@@ -272,7 +304,11 @@ func (p *pass) rows(ctx context.Context, at schema.Position, c *schema.Chunk, ch
 		return err
 	}
 	p.moved(behind, c, func(r *schema.TableReport) { r.Repaired += uint64(len(still)) })
-	return nil
+	if p.filling() || len(changes) == 0 {
+		return nil
+	}
+	p.from, err = p.ownKey(&changes[len(changes)-1])
+	return err
 }
 
 // hashes takes a chunk of hashes: what is not equal is asked for.
@@ -359,11 +395,42 @@ func (p *pass) lookup(ctx context.Context, keys []schema.Row) ([]schema.Row, err
 			missed = append(missed, i)
 		}
 	}
+	if unlike, err := p.unlike(ctx, keys, ours, missed); unlike || err != nil {
+		return nil, cmp.Or(err, errUnlike)
+	}
 	if err := p.find(ctx, keys, ours, missed); err != nil {
 		return nil, err
 	}
 	p.from = keys[len(keys)-1]
 	return ours, nil
+}
+
+const (
+	// sampleKeys of those that did not stand where they were likely to are looked up, to know whether most are not here at all.
+	sampleKeys = 50
+	// fewKeys are asked for one by one, whatever is here of them.
+	fewKeys = 200
+)
+
+// unlike reports whether a join had better copy the rows of these keys: most of them are not here.
+func (p *pass) unlike(ctx context.Context, keys, ours []schema.Row, missed []int) (bool, error) {
+	if !p.why.save || !p.why.take || len(keys) < fewKeys || len(missed) <= len(keys)/2 {
+		return false, nil
+	}
+	sample := make([]int, sampleKeys)
+	for i := range sample {
+		sample[i] = missed[i*len(missed)/sampleKeys]
+	}
+	if err := p.find(ctx, keys, ours, sample); err != nil {
+		return false, err
+	}
+	absent := 0
+	for _, i := range sample {
+		if ours[i] == nil {
+			absent++
+		}
+	}
+	return absent > sampleKeys/2, nil
 }
 
 // find looks up the rows of some keys, each by itself.

@@ -14,7 +14,7 @@ import (
 const (
 	// chunkRows and chunkBytes bound a chunk: enough that its costs are spread, little enough that a row is seldom written
 	// while its chunk is read, and that a poor line has it in seconds.
-	chunkRows  = 4000
+	chunkRows  = 8000
 	chunkBytes = 1 << 20
 	// readyMost bounds the chunks of one office that are read and not sent: what waits gets old, and moves.
 	readyMost = 2
