@@ -17,8 +17,9 @@ type opened struct {
 	message schema.Message
 	err     error // of the envelope, or of who speaks
 	txs     []schema.Transaction
-	bytes   int   // of the body
-	damage  error // of the body
+	bytes   int           // of the body
+	damage  error         // of the body
+	chunk   *schema.Chunk // in one message, with its rows; nil: it is read later
 }
 
 // opened reads the deliveries of a batch, in order, the next ones while one is dealt with: the database works on a group
@@ -57,6 +58,13 @@ func (p *Peers) open(d Delivery) *opened {
 		return o
 	}
 	m := &o.message
+	if m.Kind == schema.MessageChunk && m.Part == 0 && !m.Continued {
+		if c, err := schema.DecodeChunk(m.Body); err == nil && c.To == p.cfg.Office {
+			_, _ = c.Changes() // who takes it asks again, and is told what is wrong
+			o.chunk = c
+		}
+		return o
+	}
 	if m.Kind == schema.MessageControl || m.Kind == schema.MessageChunk || m.Part > 0 || m.More || m.Continued { // pieces are spooled as they are
 		return o
 	}

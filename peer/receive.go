@@ -52,7 +52,7 @@ func (p *Peers) Receive(ctx context.Context, batch []Delivery) error {
 			if err := p.land(ctx, &g); err != nil {
 				return err
 			}
-			if err := p.chunk(ctx, &o.message); err != nil {
+			if err := p.chunk(ctx, o); err != nil {
 				return err
 			}
 			o.Settle()

@@ -107,7 +107,8 @@ func (p *Peers) pieces(a Answer) []Parcel {
 }
 
 // chunk takes a chunk, or a piece of one, at a branch.
-func (p *Peers) chunk(ctx context.Context, m *schema.Message) error {
+func (p *Peers) chunk(ctx context.Context, o *opened) error {
+	m := &o.message
 	from := p.sender(m)
 	if from == nil || p.cfg.Joiner == nil {
 		return nil
@@ -121,12 +122,14 @@ func (p *Peers) chunk(ctx context.Context, m *schema.Message) error {
 	if m.Continued {
 		return nil
 	}
-	body := from.chunk
+	body, c := from.chunk, o.chunk
 	from.chunk = nil
-	c, err := schema.DecodeChunk(body)
-	if err != nil {
-		p.cfg.Log.Warn("a chunk that cannot be read is passed by", "office", m.Sender, "cause", err)
-		return nil
+	if c == nil {
+		var err error
+		if c, err = schema.DecodeChunk(body); err != nil {
+			p.cfg.Log.Warn("a chunk that cannot be read is passed by", "office", m.Sender, "cause", err)
+			return nil
+		}
 	}
 	if c.To != p.cfg.Office {
 		return nil

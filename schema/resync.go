@@ -64,6 +64,8 @@ type Chunk struct {
 	Hashes []uint64
 	// Moving are the places in the batch of rows that were written while they were read: nothing is said of them.
 	Moving []uint32
+
+	changes []Change // what Changes gave, once it has
 }
 
 // AppendKey appends the key of an image, by which any office finds the row: the columns by name (KeyByName).
@@ -302,10 +304,10 @@ func (c *Chunk) decodeMoving(b []byte) error {
 }
 
 // Changes are the rows of the chunk: Inserts and Deletes of one table, none when there are no rows. It checks that hashes and
-// moving places fit them.
+// moving places fit them. They are read once.
 func (c *Chunk) Changes() ([]Change, error) {
-	if len(c.Rows) == 0 {
-		return nil, nil
+	if len(c.Rows) == 0 || c.changes != nil {
+		return c.changes, nil
 	}
 	batch, _, err := UnpackBatch(c.Rows, c.Codec, 0)
 	if err != nil {
@@ -331,5 +333,6 @@ func (c *Chunk) Changes() ([]Change, error) {
 			return nil, fmt.Errorf("a chunk of %d rows with a moving row %d", len(changes), m)
 		}
 	}
+	c.changes = changes
 	return changes, nil
 }
