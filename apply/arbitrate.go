@@ -110,13 +110,17 @@ func (a *Applier) catchUp(ctx context.Context) error {
 }
 
 // against is the last touch of a row that a change has to be compared with. What was decided in this very transaction is
-// such a touch, too: its office has not seen it.
+// such a touch, too: its office has not seen it. An office's own earlier changes are none, unless it may have lost them itself.
 func (w *writer) against(st *step, row schema.RowID) (seq uint64, v version, err error) {
 	if v, ok := w.decided[row]; ok {
 		return math.MaxUint64, v, nil
 	}
+	origin := st.tx.Origin
+	if st.change.Restored {
+		origin = ""
+	}
 	v.origin, v.stamp = "", schema.Stamp{}
-	seq, v.origin, v.stamp, err = w.stream.applier.options.Clocks.Against(st.plan.source.TableName, row, st.tx.Origin)
+	seq, v.origin, v.stamp, err = w.stream.applier.options.Clocks.Against(st.plan.source.TableName, row, origin)
 	return seq, v, err
 }
 

@@ -296,3 +296,33 @@ func TestBlindWaits(t *testing.T) {
 		}
 	})
 }
+
+// What an office itself had sent since counts against what it claims only if its database went back to an earlier state.
+func TestClaimOverOwnChange(t *testing.T) {
+	eachHead(t, func(h *headOffice) {
+		for _, c := range []struct {
+			restored bool
+			touched  uint64
+			change   schema.Change
+			rows     string
+			log      string
+		}{
+			{false, 6, insert(item, "1", "n", "2"), "1 n 2", ""},
+			{true, 6, insert(item, "1", "n", "2"), "1 hq 8", "insert/insert local"},
+			{true, 6, remove(item, "1"), "1 hq 8", "update/delete local"},
+			{true, 5, insert(item, "1", "n", "2"), "1 n 2", ""},
+			{true, 5, remove(item, "1"), "", ""},
+		} {
+			h.clean()
+			h.policy = branchPolicy
+			h.exec("INSERT INTO item VALUES (1, 'hq', 8)")
+			h.clocks.touched(north, c.touched, 700, true, "1")
+			tx := h.tx(north, 5, 600, c.change)
+			tx.Seen, tx.Changes[0] = asNorth(claims, 5, c.change)
+			tx.Changes[0].Restored = c.restored
+			h.apply(tx)
+			h.want(items, c.rows)
+			h.want(fmt.Sprintf("SELECT kind, winner FROM cdc_sidecar.conflicts WHERE office = '%s' ORDER BY id", h.office), c.log)
+		}
+	})
+}

@@ -388,7 +388,7 @@ func TestMemoryChunk(t *testing.T) {
 				t.Error(diff, err)
 			}
 			for absent, want := range map[bool]int{false: 1, true: 2} {
-				n, err := a.Claim(ctx, item.TableName, []schema.Row{row("1", gone, gone), row("8", gone, gone), row("9", gone, gone)}, absent)
+				n, err := a.Claim(ctx, item.TableName, []schema.Row{row("1", gone, gone), row("8", gone, gone), row("9", gone, gone)}, absent, false)
 				if err != nil || n != want {
 					t.Errorf("claimed %d, %v; want %d", n, err, want)
 				}

@@ -12,22 +12,22 @@ import (
 const claimBytes = 1 << 20
 
 // Claim sends rows of this office up as if an application had just written them: those of the keys (images of the table's own
-// columns, as Find has them) that stand are claimed as they are; or, with absent, those that do not are claimed to be deleted. It
-// says how many were. One call should have no more than a thousand keys: the rows stay locked until they are claimed. No
+// columns, as Find has them) that stand are claimed as they are; or, with absent, those that do not are claimed to be deleted.
+// restored is for schema.Change. It says how many were. One call should have no more than a thousand keys: the rows stay locked until they are claimed. No
 // trigger or application sees anything of it.
-func (a *Applier) Claim(ctx context.Context, table schema.TableName, keys []schema.Row, absent bool) (claimed int, err error) {
-	gone, err := a.claim(ctx, table, keys, absent)
+func (a *Applier) Claim(ctx context.Context, table schema.TableName, keys []schema.Row, absent, restored bool) (claimed int, err error) {
+	gone, err := a.claim(ctx, table, keys, absent, restored)
 	if err != nil || !absent || len(gone) == 0 {
 		return len(gone), err
 	}
 	// A row that is not there cannot be locked. An application may have inserted one before its key was claimed to be free: in
 	// the log the claim comes last then, and the row would be deleted everywhere but here.
-	_, err = a.claim(ctx, table, gone, false)
+	_, err = a.claim(ctx, table, gone, false, restored)
 	return len(gone), err
 }
 
 // claim returns the keys that were claimed.
-func (a *Applier) claim(ctx context.Context, table schema.TableName, keys []schema.Row, absent bool) (claimed []schema.Row, err error) {
+func (a *Applier) claim(ctx context.Context, table schema.TableName, keys []schema.Row, absent, restored bool) (claimed []schema.Row, err error) {
 	if len(keys) == 0 {
 		return nil, nil
 	}
@@ -50,6 +50,9 @@ func (a *Applier) claim(ctx context.Context, table schema.TableName, keys []sche
 		}
 		var changes []schema.Change
 		changes, claimed = claimsOf(t, keys, rows, absent)
+		for i := range changes {
+			changes[i].Restored = restored
+		}
 		return a.writeClaims(ctx, ses, changes)
 	})
 	return claimed, err

@@ -27,7 +27,7 @@ func TestClaimOfAbsentRowThatComes(t *testing.T) {
 		return m.Write(ctx, quiet, func(w *MemoryWrite) error { return w.Insert(ctx, item.TableName, row("8", "here", "1")) })
 	}), Options{Office: "o", Role: schema.Branch})
 	defer a.Close()
-	if n, err := a.Claim(ctx, item.TableName, []schema.Row{row("8", gone, gone), row("9", gone, gone)}, true); n != 2 || err != nil {
+	if n, err := a.Claim(ctx, item.TableName, []schema.Row{row("8", gone, gone), row("9", gone, gone)}, true, false); n != 2 || err != nil {
 		t.Fatal(n, err)
 	}
 	var said []string
@@ -62,11 +62,11 @@ func TestClaimOfLargeRows(t *testing.T) {
 			w.exec(fmt.Sprintf("INSERT INTO item VALUES (%d, repeat('%s', 30000), 1)", i, "0123456789"))
 			keys = append(keys, row(strconv.Itoa(i), gone, gone))
 		}
-		if got, err := w.applier.Claim(w.Context(), item.TableName, keys, false); got != n || err != nil {
+		if got, err := w.applier.Claim(w.Context(), item.TableName, keys, false, false); got != n || err != nil {
 			w.Fatal(got, err)
 		}
 		w.want(fmt.Sprintf("SELECT count(*) FROM cdc_sidecar.claims WHERE office = '%s'", w.office), "0")
-		if got, err := w.applier.Claim(w.Context(), item.TableName, []schema.Row{row("1")}, false); err == nil {
+		if got, err := w.applier.Claim(w.Context(), item.TableName, []schema.Row{row("1")}, false, false); err == nil {
 			w.Errorf("claimed %d by a key of other columns", got)
 		}
 	})

@@ -21,8 +21,9 @@ type Database interface {
 	// Chunk applies rows as the head has them at a place of its stream: Inserts are written whatever stands, Deletes are of rows
 	// that are not there. Rows with own changes that the head has not met are passed by. The joins are saved with them.
 	Chunk(ctx context.Context, head schema.Office, at schema.Position, changes []schema.Change, save []Join) error
-	// Claim makes own rows go up as if they had been changed now; absent: that there are no such rows.
-	Claim(ctx context.Context, table schema.TableName, keys []schema.Row, absent bool) error
+	// Claim makes own rows go up as if they had been changed now; absent: that there are no such rows; restored: the database went
+	// back to an earlier state.
+	Claim(ctx context.Context, table schema.TableName, keys []schema.Row, absent, restored bool) error
 	Joins(ctx context.Context) ([]Join, error)
 	SaveJoins(ctx context.Context, joins []Join) error
 	DropJoins(ctx context.Context, tables []string) error

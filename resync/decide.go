@@ -142,7 +142,7 @@ func (p *pass) act(ctx context.Context, at schema.Position, differ []pair) error
 		absent bool
 	}{{claims, false}, {absent, true}} {
 		if len(c.keys) > 0 {
-			if err := p.c.db.Claim(ctx, p.table, c.keys, c.absent); err != nil {
+			if err := p.c.db.Claim(ctx, p.table, c.keys, c.absent, p.why.older); err != nil {
 				return err
 			}
 		}

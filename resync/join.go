@@ -355,7 +355,8 @@ func (c *Client) claim(ctx context.Context, s Standing, star state) error {
 		}
 		state := &progress{durable: durable{Table: t.Table.TableName, Total: t.Rows}, started: c.cfg.Now(), report: schema.TableReport{Table: t.Table.String(), Total: t.Rows}}
 		c.track(state)
-		p := c.pass(t.Table.TableName, purpose{claim: true, absent: goesOn, oneWay: !c.cfg.Receives(t.Table.TableName), extra: Send, frozen: true}, state)
+		why := purpose{claim: true, absent: goesOn, older: star.Why == schema.Restored.String(), oneWay: !c.cfg.Receives(t.Table.TableName), extra: Send, frozen: true}
+		p := c.pass(t.Table.TableName, why, state)
 		if err := p.run(ctx); err != nil {
 			return fmt.Errorf("compare table %s: %w", t.Table.TableName, err)
 		}

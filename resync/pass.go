@@ -16,6 +16,7 @@ type purpose struct {
 	take   bool   // what differs, or is missing here, comes from the head
 	claim  bool   // what differs goes up
 	absent bool   // claim: what is missing here goes up as deleted
+	older  bool   // claim: this database went back to an earlier state
 	all    bool   // all rows come, without comparing them first
 	extra  Extra  // what only this office has; empty: it is counted
 	oneWay bool   // this office sends the table and does not take it: others' rows at the head are not missing here

@@ -50,6 +50,9 @@ type Change struct {
 	// Claimed says that no application made the change just now: a comparison found the row so (ClaimsTable). It says how the row
 	// stands at the office, not since when.
 	Claimed bool
+	// Restored says of a claimed change that the office's database went back to an earlier state: even what the office itself sent
+	// since what it has seen may be newer.
+	Restored bool
 }
 
 // Decision is what a resolution tells of the image that it carries: whose it is, so that later changes are compared with it.

@@ -408,6 +408,8 @@ func (d *batchDecoder) change(s span) (Change, error) {
 			c.Blind = v != 0
 		case 7:
 			c.Claimed = v != 0
+		case 8:
+			c.Restored = v != 0
 		}
 		return nil
 	})

@@ -172,7 +172,7 @@ func sizeChange(c *Change, table uint32) int {
 	if c.Decided != nil {
 		n += sizeField(len(appendDecision(nil, c.Decided)))
 	}
-	for _, is := range []bool{c.Blind, c.Claimed} {
+	for _, is := range []bool{c.Blind, c.Claimed, c.Restored} {
 		if is {
 			n += sizeUint(1)
 		}
@@ -194,7 +194,7 @@ func appendChange(b []byte, c *Change, table uint32) []byte {
 	if c.Decided != nil {
 		b = protowire.AppendBytes(protowire.AppendTag(b, 5, protowire.BytesType), appendDecision(nil, c.Decided))
 	}
-	return appendBool(appendBool(b, 6, c.Blind), 7, c.Claimed)
+	return appendBool(appendBool(appendBool(b, 6, c.Blind), 7, c.Claimed), 8, c.Restored)
 }
 
 func appendDecision(b []byte, d *Decision) []byte {

@@ -91,7 +91,7 @@ func (l Lost) Order(before string) string {
 	case json.Unmarshal([]byte(before), &former) != nil: // nothing, or none of ours
 	case former.Phase == PhaseClaim:
 		o.Before = former.Before
-		if l == LostLog && former.Why != "" { // so it looks, too, when another loss is met halfway
+		if l == LostLog && former.Why != "" || former.Why == Restored.String() { // so it looks, too, when another loss is met halfway
 			o.Why = former.Why
 		}
 	default:

@@ -82,6 +82,7 @@ func changes(all []*Table) *rapid.Generator[Change] {
 		if c.Op == Insert || c.Op == Update {
 			c.After = row.Draw(t, "after")
 		}
+		c.Restored = rapid.Bool().Draw(t, "restored")
 		c.Blind, c.Claimed = rapid.Bool().Draw(t, "blind"), rapid.Bool().Draw(t, "claimed")
 		if rapid.Bool().Draw(t, "decided") {
 			c.Decided = &Decision{

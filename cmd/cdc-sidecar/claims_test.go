@@ -154,7 +154,7 @@ func TestClaimsAndChunksAreCaptured(t *testing.T) {
 				for _, id := range ids {
 					keys = append(keys, key(id))
 				}
-				if n, err := applier.Claim(ctx, thing, keys, absent); err != nil || n != want {
+				if n, err := applier.Claim(ctx, thing, keys, absent, false); err != nil || n != want {
 					t.Fatalf("claimed %d, %v; want %d", n, err, want)
 				}
 			}

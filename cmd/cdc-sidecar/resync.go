@@ -87,8 +87,8 @@ func (t tables) Chunk(ctx context.Context, head schema.Office, at schema.Positio
 	return err
 }
 
-func (t tables) Claim(ctx context.Context, table schema.TableName, keys []schema.Row, absent bool) error {
-	_, err := t.s.applier.Claim(ctx, table, keys, absent)
+func (t tables) Claim(ctx context.Context, table schema.TableName, keys []schema.Row, absent, restored bool) error {
+	_, err := t.s.applier.Claim(ctx, table, keys, absent, restored)
 	return err
 }
 
