@@ -206,8 +206,9 @@ const (
 var errRefused = errors.New("the head cannot serve it")
 
 // exchange asks the head, again and again, until the answer has been taken whole. take is called while the apply of the head's
-// stream stands still at the chunk's place.
-func (c *Client) exchange(ctx context.Context, f schema.Fetch, anyPlace bool, take taker) error {
+// stream stands still at the chunk's place; it may take from f.Keys what need not be asked for again.
+func (c *Client) exchange(ctx context.Context, f *schema.Fetch, anyPlace bool, take taker) error {
+	byKey := len(f.Keys) > 0
 	pause := lookLater
 	for {
 		c.mu.Lock()
@@ -216,9 +217,10 @@ func (c *Client) exchange(ctx context.Context, f schema.Fetch, anyPlace bool, ta
 		patience := max(c.patience, askAgain)
 		c.mu.Unlock()
 		began := c.cfg.Now()
-		e := &exchange{fetch: f, any: anyPlace, take: take, event: make(chan struct{}, 1), next: f.From}
+		asked := *f
+		e := &exchange{fetch: asked, any: anyPlace, take: take, event: make(chan struct{}, 1), next: f.From}
 		c.want(e)
-		c.head.Say("", schema.Control{Fetch: &f})
+		c.head.Say("", schema.Control{Fetch: &asked})
 		done, some, err := c.await(ctx, e, patience)
 		c.waited(patience, c.cfg.Now().Sub(began), some || e.missed)
 		if err != nil || done {
@@ -227,8 +229,11 @@ func (c *Client) exchange(ctx context.Context, f schema.Fetch, anyPlace bool, ta
 		if some {
 			pause = lookLater
 		}
-		if len(f.Keys) == 0 {
-			f.From = e.next
+		if byKey && len(f.Keys) == 0 {
+			return nil // the last part was lost, and nothing is left to be asked for
+		}
+		if f.From = e.next; byKey {
+			f.From = nil
 		}
 		if e.missed { // the stream is somewhere else just now: give it time to come here
 			if err := sleep(ctx, pause); err != nil {

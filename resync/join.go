@@ -286,7 +286,7 @@ func ofTable(err error) bool {
 // list asks the head for its tables, and returns those that are meant, the small ones first.
 func (c *Client) list(ctx context.Context, meant func(schema.TableName) bool) ([]schema.TableSize, error) {
 	var all []schema.TableSize
-	err := c.exchange(ctx, schema.Fetch{Want: schema.WantTables}, true, func(_ context.Context, _ schema.Position, chunk *schema.Chunk, _ []schema.Change) error {
+	err := c.exchange(ctx, &schema.Fetch{Want: schema.WantTables}, true, func(_ context.Context, _ schema.Position, chunk *schema.Chunk, _ []schema.Change) error {
 		all = chunk.Tables
 		return nil
 	})

@@ -69,8 +69,12 @@ type pass struct {
 }
 
 const (
-	// resolveBatch is how many keys are asked for at once.
-	resolveBatch = 500
+	// resolveBatch is how many keys are asked for at once: an answer stands behind all of the head's stream that is on its way,
+	// so it is better asked for seldom. Where a pace is to be kept they are pacedBatch. findBatch is how many of our own rows
+	// are looked up at once.
+	resolveBatch = 4000
+	pacedBatch   = 500
+	findBatch    = 500
 	// lookLater is the first wait before rows are looked at again that were being written; it doubles up to lookLaterMost.
 	lookLater     = 50 * time.Millisecond
 	lookLaterMost = 2 * time.Second
@@ -172,7 +176,7 @@ func (p *pass) there(ctx context.Context) error {
 			}
 		}
 		if p.state.Looked || len(p.state.Pending) >= pendingMost {
-			if err := p.resolve(ctx); err != nil {
+			if err := p.resolve(ctx, p.state.Looked); err != nil {
 				return err
 			}
 		}
@@ -207,7 +211,7 @@ func (p *pass) further(ctx context.Context, rows bool) error {
 		f.Chunks = 1
 	}
 	before, bytes := p.report.Rows, p.report.Bytes
-	if err := p.c.exchange(ctx, f, p.why.frozen, take); err != nil {
+	if err := p.c.exchange(ctx, &f, p.why.frozen, take); err != nil {
 		return err
 	}
 	return p.pace.spent(ctx, int(p.report.Rows-before), int(p.report.Bytes-bytes))
@@ -436,7 +440,7 @@ func (p *pass) unlike(ctx context.Context, keys, ours []schema.Row, missed []int
 
 // find looks up the rows of some keys, each by itself.
 func (p *pass) find(ctx context.Context, keys, ours []schema.Row, missed []int) error {
-	for batch := range slices.Chunk(missed, resolveBatch) {
+	for batch := range slices.Chunk(missed, findBatch) {
 		some := make([]schema.Row, len(batch))
 		for i, n := range batch {
 			some[i] = keys[n]
@@ -454,28 +458,21 @@ func (p *pass) find(ctx context.Context, keys, ours []schema.Row, missed []int) 
 	return nil
 }
 
-// resolve asks for the rows of all pending keys until each is dealt with.
-func (p *pass) resolve(ctx context.Context) error {
-	wait, looks := lookLater, 0
-	for len(p.state.Pending) > 0 {
-		batch := slices.Clone(p.state.Pending[:min(len(p.state.Pending), resolveBatch)])
-		left := map[string]bool{}
-		for _, k := range batch {
-			left[string(k)] = true
-		}
-		f := schema.Fetch{Want: schema.WantRows, Table: p.table, Keys: batch}
-		err := p.c.exchange(ctx, f, p.why.frozen, func(ctx context.Context, at schema.Position, c *schema.Chunk, changes []schema.Change) error {
-			return p.decide(ctx, at, c, changes, left)
-		})
+// resolve asks for the rows of all pending keys until each is dealt with; or, if not to the end, once for each: rows that are
+// being written stay pending, as long as they are few, and do not keep the others waiting.
+func (p *pass) resolve(ctx context.Context, toTheEnd bool) error {
+	wait, looks, once := lookLater, 0, len(p.state.Pending)
+	most := resolveBatch
+	if p.pace.limited() {
+		most = pacedBatch
+	}
+	for len(p.state.Pending) > 0 && (toTheEnd || once > 0 || len(p.state.Pending) > resolveBatch) {
+		batch := slices.Clone(p.state.Pending[:min(len(p.state.Pending), most)])
+		moving, err := p.ask(ctx, batch)
 		if err != nil {
 			return err
 		}
-		moving := p.state.Pending[:0:0]
-		for _, k := range batch {
-			if left[string(k)] {
-				moving = append(moving, k)
-			}
-		}
+		once -= len(batch)
 		p.state.Pending = append(p.state.Pending[len(batch):], moving...)
 		p.note("", func(r *schema.TableReport) { r.InFlight = p.undecided + uint64(len(moving)) })
 		if len(moving) < len(batch) {
@@ -488,12 +485,35 @@ func (p *pass) resolve(ctx context.Context) error {
 			wait, looks = lookLater, 0
 			continue
 		}
+		if !toTheEnd && once > 0 {
+			continue
+		}
 		if err := sleep(ctx, wait); err != nil { // all of them are being written: what they come to is on its way
 			return err
 		}
 		wait = min(2*wait, lookLaterMost)
 	}
 	return nil
+}
+
+// ask asks for the rows of keys, and returns those that are not dealt with, because they are being written.
+func (p *pass) ask(ctx context.Context, keys [][]byte) ([][]byte, error) {
+	left := map[string]bool{}
+	for _, k := range keys {
+		left[string(k)] = true
+	}
+	dealt := func(k []byte) bool { return !left[string(k)] }
+	f := schema.Fetch{Want: schema.WantRows, Table: p.table, Keys: keys}
+	bytes := p.report.Bytes
+	err := p.c.exchange(ctx, &f, p.why.frozen, func(ctx context.Context, at schema.Position, c *schema.Chunk, changes []schema.Change) error {
+		err := p.decide(ctx, at, c, changes, left)
+		f.Keys = slices.DeleteFunc(slices.Clone(keys), dealt)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(keys), dealt), p.pace.spent(ctx, 0, int(p.report.Bytes-bytes))
 }
 
 // here goes through our own rows, and asks for those that the head did not have.
@@ -544,7 +564,7 @@ func (p *pass) unknown(ctx context.Context, known []schema.RowID, k, shares int)
 		}
 		p.tell()
 		if len(p.state.Pending) >= resolveBatch || !more {
-			if err := p.resolve(ctx); err != nil {
+			if err := p.resolve(ctx, !more); err != nil {
 				return err
 			}
 		}

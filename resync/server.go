@@ -282,13 +282,16 @@ func (s *Server) stretches(ctx context.Context, v *serving, t *schema.Table, whe
 	}
 }
 
-// keysBatch is how many rows of keys are read at once.
-const keysBatch = 500
+// keysBatch is how many rows of keys are read at once, at most. The first are fewer, which tells how large they are.
+const (
+	keysBatch = 500
+	keysFirst = 50
+)
 
 func (s *Server) keys(ctx context.Context, v *serving, t *schema.Table) error {
-	part := uint32(0)
+	part, most := uint32(0), keysFirst
 	for rest := v.fetch.Keys; len(rest) > 0; part++ {
-		batch := rest[:min(len(rest), keysBatch)]
+		batch := rest[:min(len(rest), most)]
 		rest = rest[len(batch):]
 		keys := make([]schema.Row, len(batch))
 		for i, k := range batch {
@@ -311,9 +314,11 @@ func (s *Server) keys(ctx context.Context, v *serving, t *schema.Table) error {
 				rows[i] = nil // to this database 'a' means 'A': the row that was asked for is not there
 			}
 		}
-		if err := a.found(t, keys, rows); err != nil {
+		bytes, err := a.found(t, keys, rows)
+		if err != nil {
 			return err
 		}
+		most = min(max(len(batch)*chunkBytes/max(bytes, 1), 1), keysBatch)
 		if wanted, err := s.give(ctx, v, a); !wanted {
 			return err
 		}
@@ -335,8 +340,8 @@ func (a *answer) fill(t *schema.Table, want schema.Want, rows []schema.Row) (int
 	return a.pack(changes)
 }
 
-// found takes what was found of keys into the answer.
-func (a *answer) found(t *schema.Table, keys, rows []schema.Row) error {
+// found takes what was found of keys into the answer, and returns its bytes.
+func (a *answer) found(t *schema.Table, keys, rows []schema.Row) (int, error) {
 	changes := make([]schema.Change, len(keys))
 	for i, r := range rows {
 		a.rows = append(a.rows, t.RowID(keys[i]))
@@ -344,8 +349,7 @@ func (a *answer) found(t *schema.Table, keys, rows []schema.Row) error {
 			changes[i] = schema.Change{Table: t, Op: schema.Delete, Before: keys[i]}
 		}
 	}
-	_, err := a.pack(changes)
-	return err
+	return a.pack(changes)
 }
 
 func (a *answer) pack(changes []schema.Change) (n int, err error) {
