@@ -23,8 +23,9 @@ var joinSection = section{
 		"Alone: a Postgres branch joins a Postgres head at which nothing else happens. Timed is from the start of the branch's sidecar until it says that it has joined (“from the first row on”: without what " +
 		"goes before). Beside it, before any sidecar runs, the same rows go between the same two databases by `COPY … TO STDOUT` and `COPY … FROM STDIN`, one table after the other.\n\n" +
 		"Two at once: a Postgres and a MariaDB branch join together, while applications at the head make 100 transactions a second over 4 connections, an insert or an update of one row of any of the eight tables each. " +
-		"A transaction's time is from its begin to the return of its commit; before is the same load in the same run, until the branches' sidecars start. Everything shares the machine: the head's database has the branches' " +
-		"databases, sidecars and the broker for neighbours, which it has not where offices are machines. So the branches are given the rest of the machine: their processes have a lower priority (nice), before and meanwhile.\n\n" +
+		"A transaction's time is from its begin to the return of its commit; before is the same load in the same run, until the branches' sidecars start, and after is it when both have joined and follow. Once as fast as it goes, and (not in a quick run) once " +
+		"with a limit in the branches' configuration, join: {rows: 10000}, which is for offices whose applications shall not notice. Everything shares the machine: the head's database has the branches' databases, " +
+		"their sidecars and the broker for neighbours, on two cores and one disk, which it has not where offices are machines.\n\n" +
 		"After each round all tables of all offices are compared.",
 	needs: func(o options) servers.Spec {
 		spec := servers.Spec{Postgres: 2, RabbitMQ: 1}
@@ -55,12 +56,17 @@ func join(ctx context.Context, b *bench) error {
 		j.reportAlone()
 	}
 	if slices.Contains(b.pairs, "pg-maria") {
-		for round := range b.times(3) {
-			if err := j.together(ctx, round); err != nil {
-				return fmt.Errorf("two at once, round %d: %w", round+1, err)
+		for _, pace := range joinPaces {
+			if pace.rows > 0 && b.quick {
+				continue
 			}
+			for round := range b.times(2) {
+				if err := j.together(ctx, round, pace); err != nil {
+					return fmt.Errorf("two at once, %s, round %d: %w", pace.name, round+1, err)
+				}
+			}
+			j.reportTogether(pace)
 		}
-		j.reportTogether()
 	}
 	return nil
 }
@@ -76,18 +82,26 @@ type joinRun struct {
 	headPeak, branchPeak    samples
 	equal                   int
 
-	// Of two at once, one a round:
-	before, meanwhile []stretch
-	both              samples // rows a second of both together
+	// Of two at once at one pace, one a round:
+	commits [stretches][]stretch
+	both    samples // rows a second of both together
 }
 
-// company makes the offices: the head with rows, the others without. No sidecar runs.
-func (j *joinRun) company(ctx context.Context, branches ...servers.Database) (*fleet.Fleet, error) {
+// joinPace is how fast branches may join.
+type joinPace struct {
+	name string
+	rows int // a second; 0: as fast as it goes
+}
+
+var joinPaces = []joinPace{{"as fast as it goes", 0}, {"10,000 rows/s each", 10_000}}
+
+// company makes the offices: the head with rows, the others without, with further configuration. No sidecar runs.
+func (j *joinRun) company(ctx context.Context, extra string, branches ...servers.Database) (*fleet.Fleet, error) {
 	j.fleets++
 	name := fmt.Sprintf("bench%d", j.fleets)
 	offices := []fleet.Spec{{Name: "head", Role: schema.Head, Database: j.servers.Postgres[0]}}
 	for i, db := range branches {
-		offices = append(offices, fleet.Spec{Name: schema.Office([]string{"branch", "other"}[i]), Role: schema.Branch, Database: db})
+		offices = append(offices, fleet.Spec{Name: schema.Office([]string{"branch", "other"}[i]), Role: schema.Branch, Database: db, Extra: extra})
 	}
 	return fleet.New(ctx, fleet.Options{
 		Broker: j.servers.RabbitMQ[0], Binary: j.binary, Dir: filepath.Join(j.temp, name), Name: name, Direct: true, Offices: offices,
@@ -104,7 +118,7 @@ func (j *joinRun) company(ctx context.Context, branches ...servers.Database) (*f
 func (j *joinRun) alone(ctx context.Context, round int) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, stuck)
 	defer cancel()
-	f, err := j.company(ctx, j.servers.Postgres[1])
+	f, err := j.company(ctx, "", j.servers.Postgres[1])
 	if err != nil {
 		return err
 	}

@@ -19,10 +19,14 @@ type stretch struct {
 }
 
 // together is a round of two branches that join while applications write at the head.
-func (j *joinRun) together(ctx context.Context, round int) (err error) {
+func (j *joinRun) together(ctx context.Context, round int, pace joinPace) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, stuck)
 	defer cancel()
-	f, err := j.company(ctx, j.servers.Postgres[1], j.servers.MariaDB[0])
+	extra := ""
+	if pace.rows > 0 {
+		extra = fmt.Sprintf("join: {rows: %d}\n", pace.rows)
+	}
+	f, err := j.company(ctx, extra, j.servers.Postgres[1], j.servers.MariaDB[0])
 	if err != nil {
 		return err
 	}
@@ -40,7 +44,7 @@ func (j *joinRun) together(ctx context.Context, round int) (err error) {
 		return err
 	}
 	defer live.close()
-	before, meanwhile, err := j.loaded(ctx, live, f)
+	found, err := j.loaded(ctx, live, f)
 	if err != nil {
 		return err
 	}
@@ -50,61 +54,84 @@ func (j *joinRun) together(ctx context.Context, round int) (err error) {
 	if j.equal, err = equalJoined(ctx, f.Offices...); err != nil {
 		return err
 	}
-	j.before, j.meanwhile = append(j.before, before), append(j.meanwhile, meanwhile)
-	j.both = append(j.both, 2*float64(j.rows)/meanwhile.seconds)
-	j.logf("  round %d: both joined in %.1f s; commits before p50 %s, p99 %s ms, meanwhile p50 %s, p99 %s ms", round+1, meanwhile.seconds, number(before.ms.percentile(50)),
-		number(before.ms.percentile(99)), number(meanwhile.ms.percentile(50)), number(meanwhile.ms.percentile(99)))
+	line := fmt.Sprintf("  %s, round %d: both joined in %.1f s; commits, ms:", pace.name, round+1, found[meanwhile].seconds)
+	for when, stretch := range found {
+		j.commits[when] = append(j.commits[when], stretch)
+		line += fmt.Sprintf(" %s p50 %s, p99 %s;", stretchNames[when], number(stretch.ms.percentile(50)), number(stretch.ms.percentile(99)))
+	}
+	j.both = append(j.both, 2*float64(j.rows)/found[meanwhile].seconds)
+	j.logf("%s", line)
 	return stop(ctx, f.Offices...)
 }
 
-// The stretch before the branches come.
+// The stretches: no branch is there yet, both join, both follow.
+const (
+	before = iota
+	meanwhile
+	after
+	stretches
+)
+
+var stretchNames = [stretches]string{"before", "meanwhile", "after"}
+
+// How long the stretches before and after are.
 const (
 	calmLoad      = 20 * time.Second
 	calmLoadQuick = 3 * time.Second
 )
 
-// loaded has the applications write, and after a while both branches join.
-func (j *joinRun) loaded(ctx context.Context, live *live, f *fleet.Fleet) (before, meanwhile stretch, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	g, inner := errgroup.WithContext(ctx)
+// loaded has the applications write, after a while both branches join, and both follow for a while.
+func (j *joinRun) loaded(ctx context.Context, live *live, f *fleet.Fleet) (found [stretches]stretch, err error) {
+	g, ctx := errgroup.WithContext(ctx)
 	ended := make(chan struct{})
-	g.Go(func() error { return live.run(inner, ended) })
+	g.Go(func() error { return live.run(ctx, ended) })
 	g.Go(func() error {
 		defer close(ended)
 		length := calmLoad
 		if j.quick {
 			length = calmLoadQuick
 		}
-		select {
-		case <-inner.Done():
-			return inner.Err()
-		case <-time.After(length / 4): // warm by then
-		}
-		from := live.now()
-		select {
-		case <-inner.Done():
-			return inner.Err()
-		case <-time.After(length):
-		}
-		came := live.now()
-		branches, joining := errgroup.WithContext(inner)
-		for _, o := range f.Offices[1:] {
-			branches.Go(func() error {
-				if err := o.Start(); err != nil {
-					return err
-				}
-				_, err := joined(joining, o)
-				return err
-			})
-		}
-		if err := branches.Wait(); err != nil {
+		if err := pause(ctx, length/4); err != nil { // warm by then
 			return err
 		}
-		before, meanwhile = live.between(from, came), live.between(came, live.now())
+		for when, do := range [stretches]func() error{
+			before:    func() error { return pause(ctx, length) },
+			meanwhile: func() error { return j.comeIn(ctx, f.Offices[1:]) },
+			after:     func() error { return pause(ctx, length) },
+		} {
+			from := live.now()
+			if err := do(); err != nil {
+				return err
+			}
+			found[when] = live.between(from, live.now())
+		}
 		return nil
 	})
-	return before, meanwhile, g.Wait()
+	return found, g.Wait()
+}
+
+func pause(ctx context.Context, length time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(length):
+		return nil
+	}
+}
+
+// comeIn starts branches and returns when all have joined.
+func (j *joinRun) comeIn(ctx context.Context, branches []*fleet.Office) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, o := range branches {
+		g.Go(func() error {
+			if err := o.Start(); err != nil {
+				return err
+			}
+			_, err := joined(ctx, o)
+			return err
+		})
+	}
+	return g.Wait()
 }
 
 // live are the applications at the head.
@@ -236,8 +263,10 @@ func (w *liveWriter) change(ctx context.Context, n, rows int) error {
 	return nil
 }
 
-func (j *joinRun) reportTogether() {
-	const table, row = "Commits at the head, ms", "head of pg and maria"
+// reportTogether reports the rounds at one pace, and forgets them.
+func (j *joinRun) reportTogether(pace joinPace) {
+	const table = "Commits at the head while a Postgres and a MariaDB branch join, ms"
+	row := pace.name
 	of := func(all []stretch, p float64) (s samples) {
 		for _, x := range all {
 			s = append(s, x.ms.percentile(p))
@@ -250,9 +279,13 @@ func (j *joinRun) reportTogether() {
 		if p == 99 {
 			m = atMost(1.2, 0)
 		}
-		j.report.add(median(table, row, name+" before", of(j.before, p), nil), median(table, row, name+" meanwhile", of(j.meanwhile, p), nil),
-			ratio(table, row, name+", meanwhile to before", of(j.meanwhile, p), of(j.before, p), m))
+		for when, name := range stretchNames {
+			j.report.add(median(table, row, fmt.Sprintf("p%.0f %s", p, name), of(j.commits[when], p), nil))
+		}
+		j.report.add(ratio(table, row, name+", meanwhile to before", of(j.commits[meanwhile], p), of(j.commits[before], p), m),
+			ratio(table, row, name+", meanwhile to after", of(j.commits[meanwhile], p), of(j.commits[after], p), nil))
 	}
 	j.report.add(median("Rows a second, two branches at once", row, "both together", j.both, nil))
-	j.report.note("equal: %s rows in %d tables at all three offices", number(float64(j.equal)), len(joinTables))
+	j.report.note("equal: %s rows in %d tables at all three offices, %s", number(float64(j.equal)), len(joinTables), pace.name)
+	j.commits, j.both = [stretches][]stretch{}, nil
 }

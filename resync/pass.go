@@ -61,6 +61,7 @@ type pass struct {
 	state  *progress
 	report *schema.TableReport // shared with who reports: under Client.mu
 	pace   pace
+	share  uint64    // bytes of rows that the next request under a limit is for; 0: the first
 	job    *Job      // whose it is; nil: the join's
 	said   time.Time // how far it is, in the log
 	// undecided rows were on their way for so long that a count goes on without them.
@@ -208,13 +209,16 @@ func (p *pass) further(ctx context.Context, rows bool) error {
 	}
 	p.note(phase, nil)
 	if p.pace.limited() {
-		f.Chunks = 1
+		p.share = cmp.Or(p.share, firstShare)
+		f.Chunks, f.Bytes = 1, p.share
 	}
-	before, bytes := p.report.Rows, p.report.Bytes
+	before := *p.report
 	if err := p.c.exchange(ctx, &f, p.why.frozen, take); err != nil {
 		return err
 	}
-	return p.pace.spent(ctx, int(p.report.Rows-before), int(p.report.Bytes-bytes))
+	n, bytes := int(p.report.Rows-before.Rows), int(p.report.Bytes-before.Bytes)
+	p.share = p.pace.share(p.share, n, bytes)
+	return p.pace.spent(ctx, n, bytes)
 }
 
 // join is the joins row of where the pass is.

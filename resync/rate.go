@@ -17,7 +17,27 @@ func limiter(perSecond uint64) *rate.Limiter {
 	if perSecond == 0 {
 		return nil
 	}
-	return rate.NewLimiter(rate.Limit(perSecond), int(max(perSecond, 1)))
+	return rate.NewLimiter(rate.Limit(perSecond), int(max(perSecond/sharesASecond, 1)))
+}
+
+const (
+	// sharesASecond is how often a second something is read under a limit: little at a time is what others do not notice.
+	sharesASecond = 10
+	// The first request under a limit is for so many bytes of rows, and none for fewer than the least.
+	firstShare = 64 << 10
+	leastShare = 4 << 10
+)
+
+// share is how many bytes of rows to ask for, after an answer to the last such request that had so many rows and bytes on the
+// line: about as many as may be spent in a share of a second.
+func (p pace) share(last uint64, rows, bytes int) uint64 {
+	factor := 2.0
+	for limit, got := range map[*rate.Limiter]int{p.rows: rows, p.bytes: bytes} {
+		if limit != nil && got > 0 {
+			factor = min(factor, float64(limit.Limit())/sharesASecond/float64(got))
+		}
+	}
+	return uint64(min(max(factor*float64(last), leastShare), chunkBytes))
 }
 
 func (p pace) limited() bool { return p.rows != nil || p.bytes != nil }

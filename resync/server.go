@@ -249,7 +249,10 @@ func (s *Server) stretches(ctx context.Context, v *serving, t *schema.Table, whe
 			return &refusal{err}
 		}
 	}
-	chunks, bytes := v.fetch.Chunks, 0
+	chunks, bytes, most := v.fetch.Chunks, 0, chunkBytes
+	if v.fetch.Bytes > 0 {
+		most = int(min(v.fetch.Bytes, chunkBytes))
+	}
 	if chunks == 0 || chunks > answerChunks {
 		chunks = answerChunks
 	}
@@ -258,7 +261,7 @@ func (s *Server) stretches(ctx context.Context, v *serving, t *schema.Table, whe
 		if err != nil {
 			return err
 		}
-		t, rows, more, err := s.source.Stretch(ctx, v.fetch.Table, from, chunkRows, chunkBytes)
+		t, rows, more, err := s.source.Stretch(ctx, v.fetch.Table, from, chunkRows, most)
 		if err != nil {
 			return err
 		}
