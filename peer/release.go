@@ -134,6 +134,38 @@ func (p *Peers) relieve(ctx context.Context) error {
 	return p.release()
 }
 
+// Relieve makes room in a journal that is full, at the head, and reports whether there is more than before. A tick may come too
+// late for that: what fills the journal is faster.
+func (p *Peers) Relieve(ctx context.Context) (bool, error) {
+	if p.cfg.Role != schema.Head {
+		return false, nil
+	}
+	first, _ := p.outbox.Bounds()
+	for p.waitedFor() > 0 { // several may be as far behind
+		if err := p.relieve(ctx); err != nil {
+			return false, err
+		}
+		if now, _ := p.outbox.Bounds(); now != first || !p.outbox.Pressed() {
+			return now != first, nil
+		}
+	}
+	err := p.relieve(ctx)
+	now, _ := p.outbox.Bounds()
+	return now != first, err
+}
+
+// waitedFor counts the members for whose sake the head keeps its journal.
+func (p *Peers) waitedFor() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.members {
+		if m.known && !m.expired {
+			n++
+		}
+	}
+	return n
+}
+
 // shorten lets the older half of the journal go when it nears its budget and no member is left to wait for: whoever comes
 // later must join.
 func (p *Peers) shorten() error {

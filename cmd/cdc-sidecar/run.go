@@ -269,7 +269,8 @@ func (s *sidecar) attend(ctx context.Context, gone <-chan struct{}, up func()) e
 			return ctx.Err()
 		}
 	})
-	g.Go(func() error { return capture.Run(ctx, src, s.clocks.Sink(s.journal.Append), &s.state.capture) })
+	sink := s.makingRoom(s.clocks.Sink(s.journal.Append))
+	g.Go(func() error { return capture.Run(ctx, src, sink, &s.state.capture) })
 	g.Go(func() error { return s.catchUp(ctx) })
 	g.Go(func() error { return s.keepLog(ctx) })
 	g.Go(func() error { return s.gate.keep(ctx, s.keeper, admin.ReceiveCorridor, s.receive) })
