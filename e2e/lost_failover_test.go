@@ -29,8 +29,8 @@ func ask1[T any](t *testing.T, address, query string) (value T) {
 	return value
 }
 
-// standby makes a server follow another; follows returns when it has all that the other has committed.
-func standby(t *testing.T, of, server *servers.Postgres) (data string, follows func()) {
+// follower makes a server follow another; follows returns when it has all that the other has committed.
+func follower(t *testing.T, of, server *servers.Postgres) (data string, follows func()) {
 	t.Helper()
 	at := server.URL("postgres")
 	data = ask1[string](t, at, `SHOW data_directory`)
@@ -59,7 +59,7 @@ func TestABranchThatFailedOver(t *testing.T) {
 	north := f.Offices[atNorth]
 	orders := []*trade{opens(t, f, 1000), opens(t, f, 1001)}
 	arrive(t, f, orders...)
-	replica, follows := standby(t, set.Postgres[1], set.Postgres[2])
+	replica, follows := follower(t, set.Postgres[1], set.Postgres[2])
 	before := epoch(t, north)
 	must(t, north.Stop(within(t, stuck)))
 	orders[0].trades(t, f.Offices...)
