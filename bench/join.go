@@ -38,7 +38,7 @@ var joinSection = section{
 }
 
 func join(ctx context.Context, b *bench) error {
-	j := &joinRun{bench: b, rows: b.scaled(1_000_000), cpu: map[string]samples{}}
+	j := &joinRun{bench: b, rows: b.scaled(1_000_000), cpu: map[string]samples{}, copyCPU: map[string]samples{}}
 	if b.quick && b.rows == quickRows {
 		j.rows = 100_000
 	}
@@ -77,8 +77,8 @@ type joinRun struct {
 	rows int // of all tables
 
 	// Of a branch alone, one a round:
-	copied, joined, copying samples // rows a second: of COPY, of the join from the sidecar's start, and from its first row on
-	cpu                     map[string]samples
+	copied, joined, copying samples            // rows a second: of COPY, of the join from the sidecar's start, and from its first row on
+	cpu, copyCPU            map[string]samples // seconds per million rows
 	headPeak, branchPeak    samples
 	equal                   int
 
@@ -127,11 +127,10 @@ func (j *joinRun) alone(ctx context.Context, round int) (err error) {
 	if err := calm(ctx, f.Offices...); err != nil {
 		return err
 	}
-	began := time.Now()
-	if err := copyJoined(ctx, head, branch); err != nil {
+	copied, err := j.copies(ctx, head, branch)
+	if err != nil {
 		return err
 	}
-	copied := float64(j.rows) / time.Since(began).Seconds()
 	if _, err := equalJoined(ctx, head, branch); err != nil {
 		return fmt.Errorf("after COPY: %w", err)
 	}
@@ -148,6 +147,25 @@ func (j *joinRun) alone(ctx context.Context, round int) (err error) {
 		return err
 	}
 	return j.joins(ctx, round, f, copied)
+}
+
+// copies times COPY.
+func (j *joinRun) copies(ctx context.Context, head, branch *fleet.Office) (float64, error) {
+	processes := map[string]int{sourceServer: pidOf(head.Database), targetServer: pidOf(branch.Database)}
+	before, err := cpuOf(processes)
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	if err := copyJoined(ctx, head, branch); err != nil {
+		return 0, err
+	}
+	took := time.Since(began).Seconds()
+	after, err := cpuOf(processes)
+	for role := range after {
+		j.copyCPU[role] = append(j.copyCPU[role], (after[role]-before[role])/float64(j.rows)*1e6)
+	}
+	return float64(j.rows) / took, err
 }
 
 // joins times the branch's join.
@@ -278,6 +296,9 @@ func (j *joinRun) reportAlone() {
 	const cpu = "CPU seconds per million rows, and MB at the peak"
 	for _, role := range []string{headSidecar, branchSidecar, sourceServer, targetServer, brokerServer} {
 		j.report.add(median(cpu, row, role, j.cpu[role], nil))
+	}
+	for role, used := range j.copyCPU {
+		j.report.add(median(cpu, row+" COPY", role, used, nil))
 	}
 	j.report.add(median(cpu, row, "MB of the head", j.headPeak, atMost(mostUnderLoad, 0)), median(cpu, row, "MB of the branch", j.branchPeak, atMost(mostUnderLoad, 0)))
 	j.report.note("equal: %s rows in %d tables after COPY and after the join", number(float64(j.equal)), len(joinTables))
