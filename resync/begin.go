@@ -14,6 +14,7 @@ func (c *Client) Resume(ctx context.Context, seen schema.Position, anew, member 
 	if err != nil {
 		return nil, err
 	}
+	c.foresee(joins)
 	if len(joins) == 0 && !member && c.cfg.Mode != None {
 		star := state{Phase: preparing, Why: "this office is new"}
 		joins = []Join{{Table: schema.JoinAll, Pending: true}}
@@ -57,6 +58,17 @@ func (c *Client) Frozen(ctx context.Context) (frozen bool, why string, err error
 		return true, star.Why, nil
 	default:
 		return false, "", nil
+	}
+}
+
+// foresee lets Progress say that this office is joining before the first welcome has the state read in earnest: else it would seem to
+// have joined, for a moment after each start.
+func (c *Client) foresee(joins []Join) {
+	star, _, err := recall(joins)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil && !c.known && c.star.Phase == "" {
+		c.star = star
 	}
 }
 
