@@ -106,6 +106,7 @@ type Client struct {
 	patience time.Duration      // with the next request
 	life     int                // counts the joins begun
 	stop     context.CancelFunc // ends the one that is under way; nil: none is
+	pause    context.CancelFunc // lets the job under way wait; nil: none is
 	id       uint64
 	standing Standing
 	star     state // of schema.JoinAll

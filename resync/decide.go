@@ -89,8 +89,8 @@ func (p *pass) differing(ctx context.Context, c *schema.Chunk, changes []schema.
 // settled leaves out what is on its way up: what the head has not met of ours. Whether that is so is known of everything that our
 // log has been read to; so it is read to here first.
 func (p *pass) settled(ctx context.Context, differ []pair) ([]pair, error) {
-	if len(differ) == 0 {
-		return nil, nil
+	if len(differ) == 0 || p.why.frozen { // while nothing of the head's is taken, no word comes of what it has met; and claims go up behind all that is on its way
+		return differ, nil
 	}
 	if err := p.c.db.Overtake(ctx); err != nil {
 		return nil, err

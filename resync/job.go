@@ -178,6 +178,9 @@ func (c *Client) job(ctx context.Context) (bool, error) {
 	}
 	working, stop := context.WithCancel(ctx)
 	defer stop()
+	c.mu.Lock()
+	c.pause = stop
+	c.mu.Unlock()
 	go func() {
 		select {
 		case <-j.quit:
@@ -186,6 +189,16 @@ func (c *Client) job(ctx context.Context) (bool, error) {
 		}
 	}()
 	err := c.do(working, j)
+	c.mu.Lock()
+	c.pause = nil
+	paused := err != nil && working.Err() != nil && ctx.Err() == nil && !j.cancelled()
+	if paused {
+		j.state = Waiting
+	}
+	c.mu.Unlock()
+	if paused {
+		return true, nil
+	}
 	if err != nil && !j.cancelled() && (ctx.Err() != nil || !ofTable(err)) {
 		return true, err // the connections': the job is begun again with the next session
 	}

@@ -161,7 +161,13 @@ func (c *Client) Welcomed(ctx context.Context, s Standing) (Verdict, error) {
 		return Verdict{Follow: true}, nil
 	}
 	c.cfg.Log.Warn("this office joins", "head", s.Head, "cause", star.Why)
-	return Verdict{Why: star.Why}, c.turn(ctx, star, fresh)
+	err := c.turn(ctx, star, fresh)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pause != nil { // while nothing of the head's is taken, no comparison comes to its end
+		c.pause()
+	}
+	return Verdict{Why: star.Why}, err
 }
 
 // Verdict is what becomes of the head's stream here.
@@ -179,10 +185,36 @@ func (c *Client) trust(s Standing) (Verdict, error) {
 	return Verdict{Begin: s.At, Follow: true}, nil
 }
 
+// stillEmpty are the tables that were empty, and are so now that the head has said where its stream begins. What the head says of
+// a row that was written here before that may stand in what does not come any more: such a table is looked through to the end.
+func (c *Client) stillEmpty(ctx context.Context) (map[string]bool, error) {
+	c.mu.Lock()
+	were := map[string]schema.TableName{}
+	for name, p := range c.tables {
+		if p.Filled {
+			were[name] = p.Table
+		}
+	}
+	c.mu.Unlock()
+	are := map[string]bool{}
+	for name, table := range were {
+		empty, err := c.empty(ctx, table)
+		if err != nil {
+			return nil, err
+		}
+		are[name] = empty
+	}
+	return are, nil
+}
+
 // begin takes the head's stream from where it is. What is older comes with the tables.
 func (c *Client) begin(ctx context.Context, s Standing, star state) (Verdict, error) {
 	c.saving.lock()
 	defer c.saving.unlock()
+	filled, err := c.stillEmpty(ctx)
+	if err != nil {
+		return Verdict{}, err
+	}
 	c.mu.Lock()
 	c.life++
 	if c.stop != nil {
@@ -192,7 +224,7 @@ func (c *Client) begin(ctx context.Context, s Standing, star state) (Verdict, er
 	var joins []Join
 	for name, p := range c.tables {
 		tables[name] = &progress{durable: durable{Table: p.Table, Total: p.Total}, report: schema.TableReport{Table: name, Total: p.Total}}
-		tables[name].Filled = p.Filled && star.Phase == beginning // a stream that was begun before has brought rows
+		tables[name].Filled = filled[name] && star.Phase == beginning // a stream that was begun before has brought rows
 		joins = append(joins, Join{Table: name, Pending: true, State: encode(&tables[name].durable)})
 	}
 	c.tables = tables

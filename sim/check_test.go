@@ -29,22 +29,9 @@ func failed(key, format string, args ...any) error {
 
 // check looks at a company at rest.
 func (w *world) check() error {
-	for _, look := range []func() error{w.checkLost, w.checkEqual, w.checkNumbers, w.checkHistory, w.checkSolo, w.checkSums, w.checkVisits} {
+	for _, look := range []func() error{w.checkEqual, w.checkCompared, w.checkNumbers, w.checkHistory, w.checkSolo, w.checkSums, w.checkVisits} {
 		if err := look(); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// checkLost: an office that lost its journal stands still, and says why.
-func (w *world) checkLost() error {
-	for _, o := range w.offices {
-		o.mu.Lock()
-		said := slices.ContainsFunc(o.errs, func(e string) bool { return strings.Contains(e, "belongs to the journal") })
-		o.mu.Unlock()
-		if o.lost && !said {
-			return failed("", "%s has lost its journal, and nobody noticed:\n%s", o.name, o.status())
 		}
 	}
 	return nil
@@ -53,9 +40,6 @@ func (w *world) checkLost() error {
 // checkEqual: all offices have the same rows.
 func (w *world) checkEqual() error {
 	for _, o := range w.offices[1:] {
-		if o.lost {
-			continue
-		}
 		for _, table := range []schema.TableName{items, prices} {
 			want, got := byKey(w.head().db.Rows(table)), byKey(o.db.Rows(table))
 			for _, key := range keysOf(want, got) {
@@ -87,20 +71,57 @@ func keysOf(maps ...map[string]schema.Row) []string {
 	return slices.Compact(keys)
 }
 
-// written are the transactions of an office's own applications that it sends, in order, with what it sends of them.
-func (o *office) written() (all []group) {
+// written are the transactions of an office's own, by the journals that had them, in order, with what it sends of them: those of
+// its applications, and what it claimed.
+func (o *office) written() map[uint64][]group {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	all := map[uint64][]group{}
 	for i, c := range o.db.History() {
-		if len(c.Events) == 0 || c.Events[0].Table.Schema == schema.OwnSchema {
+		j := slices.IndexFunc(o.journals, func(s stretch) bool { return s.from > i })
+		if j < 0 {
+			j = len(o.journals)
+		}
+		if j == 0 || len(c.Events) == 0 { // before its first
 			continue
 		}
 		g := group{origin: o.name, source: strconv.Itoa(i + 1)}
-		for _, e := range c.Events {
+		for _, e := range unclaimed(c.Events) {
 			if o.sends(e.Table.TableName) {
+				e.blind = o.blind[g.source] || o.w.plan.away > 0 && o.n == o.w.plan.away // the head has forgotten what it had not seen
 				g.events = append(g.events, e)
 			}
 		}
-		if len(g.events) > 0 {
-			all = append(all, g)
+		if epoch := o.journals[j-1].epoch; len(g.events) > 0 {
+			all[epoch] = append(all[epoch], g)
+		}
+	}
+	return all
+}
+
+// event is a change, as its office made it.
+type event struct {
+	apply.MemoryEvent
+	blind   bool // its table was being joined
+	claimed bool // a comparison found it so
+}
+
+// unclaimed are the changes of a transaction of the office's own: none of an apply, and of a claim what it claims.
+func unclaimed(events []apply.MemoryEvent) (all []event) {
+	for _, e := range events {
+		switch {
+		case e.Table.TableName == own(schema.ClaimsTable) && e.Op == schema.Insert:
+			batch, err := schema.DecodeBatch([]byte(e.After[2].Text()), 0)
+			if err != nil || len(batch.Transactions) != 1 {
+				continue
+			}
+			for _, c := range batch.Transactions[0].Changes {
+				all = append(all, event{MemoryEvent: apply.MemoryEvent{Table: c.Table, Op: c.Op, Before: c.Before, After: c.After}, claimed: true})
+			}
+		case e.Table.TableName == own(schema.ProgressTable):
+			return nil
+		case e.Table.Schema != schema.OwnSchema:
+			all = append(all, event{MemoryEvent: e})
 		}
 	}
 	return all
@@ -109,10 +130,11 @@ func (o *office) written() (all []group) {
 // group is one transaction in the head's history: its own, or one that it applied.
 type group struct {
 	origin  schema.Office
+	epoch   uint64 // of the origin's journal
 	seq     uint64 // at the origin; 0: the head's own
 	stamp   schema.Stamp
-	source  string              // the place in the log behind it
-	events  []apply.MemoryEvent // of the applications' tables
+	source  string  // the place in the log behind it
+	events  []event // of the applications' tables
 	entries []entry
 }
 
@@ -136,7 +158,7 @@ func (w *world) history() (all []group) {
 				}
 				applies = true
 				g = group{
-					origin: schema.Office(e.After[1].Text()), seq: number(e.After[3]), source: g.source,
+					origin: schema.Office(e.After[1].Text()), epoch: number(e.After[2]), seq: number(e.After[3]), source: g.source,
 					stamp: schema.Stamp{Millis: int64(number(e.After[4])), Counter: uint32(number(e.After[5]))},
 				}
 			case own(schema.ConflictsTable):
@@ -145,10 +167,10 @@ func (w *world) history() (all []group) {
 				}
 			case own(schema.BarrierTable):
 			default:
-				g.events = append(g.events, e)
+				g.events = append(g.events, event{MemoryEvent: e})
 			}
 		}
-		sent := slices.ContainsFunc(g.events, func(e apply.MemoryEvent) bool { return head.sends(e.Table.TableName) }) ||
+		sent := slices.ContainsFunc(g.events, func(e event) bool { return head.sends(e.Table.TableName) }) ||
 			slices.ContainsFunc(g.entries, func(e entry) bool { return !e[schema.ConflictResolution].IsNull() })
 		if applies || sent {
 			all = append(all, g)
@@ -173,7 +195,7 @@ func (e entry) image(column string) (map[string]*string, bool) {
 // checkNumbers: each transaction has one number in its office's journal, and in the head's: nothing went round.
 func (w *world) checkNumbers() error {
 	for _, o := range w.offices[1:] {
-		if n := uint64(len(o.written())); !o.lost && o.life.last().Seq != n {
+		if n := uint64(len(o.written()[o.life.last().Epoch])); o.life.last().Seq != n {
 			return failed("", "%s has %d transactions of its own to send, its journal counts %d", o.name, n, o.life.last().Seq)
 		}
 	}
@@ -198,37 +220,47 @@ func (v version) compare(u version) int {
 type replay struct {
 	w       *world
 	rows    map[string]schema.Row
-	written map[schema.Office][]group
-	applied map[schema.Office]uint64
-	best    map[string]version // the latest version of each row that anybody ever made
-	tangled map[string]bool    // rows that moved, waited, or were swept away with others: their versions are not compared
+	written map[schema.Office]map[uint64][]group
+	applied map[schema.Office]schema.Position
+	arrived map[schema.Position][]schema.Office // whose transactions of these numbers were applied
+	best    map[string]version                  // the latest version of each row that anybody ever made
+	lost    map[schema.Office]bool
+	last    map[string]schema.Office // whose the last change of each row is
+	tangled map[string]bool          // rows that moved, waited, or were swept away with others: their versions are not compared
 }
 
 // checkHistory: each change of a branch is in the head's history once, in order, either as it was written, on the very row that
 // its author had seen, or with an entry in the conflict log that has what was lost. With `latest` the row is the latest version.
 func (w *world) checkHistory() error {
 	p := replay{
-		w: w, rows: map[string]schema.Row{}, written: map[schema.Office][]group{}, applied: map[schema.Office]uint64{},
-		best: map[string]version{}, tangled: map[string]bool{},
+		w: w, rows: map[string]schema.Row{}, written: map[schema.Office]map[uint64][]group{}, applied: map[schema.Office]schema.Position{},
+		arrived: map[schema.Position][]schema.Office{},
+		best:    map[string]version{}, tangled: map[string]bool{}, last: map[string]schema.Office{}, lost: map[schema.Office]bool{},
 	}
 	for _, row := range w.plan.first {
 		p.rows[row[colID].Text()] = row
 	}
 	for _, o := range w.offices[1:] {
 		p.written[o.name] = o.written()
+		p.lost[o.name] = o.lost
 	}
 	for _, g := range w.history() {
 		if err := p.take(&g); err != nil {
 			return err
 		}
 		for _, e := range g.events {
-			p.apply(e)
+			p.apply(e.MemoryEvent)
+			for _, key := range rowsOf(e.MemoryEvent) {
+				p.last[key] = g.origin
+			}
 		}
 	}
 	for _, o := range w.offices[1:] {
-		if !o.lost && int(p.applied[o.name]) != len(p.written[o.name]) {
-			return failed("", "%d transactions of %s were applied, %d written", p.applied[o.name], o.name, len(p.written[o.name]))
+		last := o.life.last()
+		if n := len(p.written[o.name][last.Epoch]); n > 0 && p.applied[o.name] != last {
+			return failed("", "%s of %s was applied, %d transactions were written", p.applied[o.name], o.name, n)
 		}
+		p.entangle(o)
 	}
 	return p.checkLatest()
 }
@@ -267,11 +299,16 @@ func (p *replay) take(g *group) error {
 		}
 		return nil
 	}
-	if g.seq != p.applied[g.origin]+1 {
-		return failed("", "transaction %d of %s stands behind %d in the head's history", g.seq, g.origin, p.applied[g.origin])
+	was := p.applied[g.origin]
+	if was.Epoch != g.epoch {
+		was.Seq = 0
 	}
-	p.applied[g.origin] = g.seq
-	if int(g.seq) > len(p.written[g.origin]) {
+	if g.epoch < was.Epoch || g.seq != was.Seq+1 {
+		return failed("", "transaction %d/%d of %s stands behind %s in the head's history", g.epoch, g.seq, g.origin, was)
+	}
+	p.applied[g.origin] = schema.Position{Epoch: g.epoch, Seq: g.seq}
+	p.arrived[p.applied[g.origin]] = append(p.arrived[p.applied[g.origin]], g.origin)
+	if int(g.seq) > len(p.written[g.origin][g.epoch]) {
 		return failed("", "transaction %d of %s is in the head's history, and was never written", g.seq, g.origin)
 	}
 	for _, e := range g.entries {
@@ -282,10 +319,10 @@ func (p *replay) take(g *group) error {
 			p.tangled[strings.TrimPrefix(e[schema.ConflictKey].Text(), "id=")] = true
 		}
 	}
-	changes := p.written[g.origin][g.seq-1].events
+	changes := p.written[g.origin][g.epoch][g.seq-1].events
 	times := map[string]int{}
 	for _, c := range changes {
-		for _, key := range rowsOf(c) {
+		for _, key := range rowsOf(c.MemoryEvent) {
 			times[key]++
 		}
 	}
@@ -294,7 +331,7 @@ func (p *replay) take(g *group) error {
 			continue
 		}
 		p.version(g, c)
-		keys := rowsOf(c)
+		keys := rowsOf(c.MemoryEvent)
 		if c.Op == schema.Truncate || len(keys) > 1 || times[keys[0]] > 1 || p.tangled[keys[0]] && p.w.plan.unique {
 			if err := p.accounted(g, c); err != nil {
 				return err
@@ -321,8 +358,14 @@ func rowsOf(e apply.MemoryEvent) (keys []string) {
 	return slices.Compact(keys)
 }
 
-func (p *replay) version(g *group, e apply.MemoryEvent) {
-	keys := rowsOf(e)
+func (p *replay) version(g *group, e event) {
+	keys := rowsOf(e.MemoryEvent)
+	if e.claimed {
+		return // nobody made it
+	}
+	for _, key := range keys {
+		p.tangled[key] = p.tangled[key] || e.blind
+	}
 	if e.Table.TableName == items && e.Op == schema.Truncate {
 		for key := range p.w.plan.keys {
 			p.tangled[strconv.Itoa(key+1)] = true
@@ -349,19 +392,22 @@ func (g *group) entryOf(key string) entry {
 }
 
 // exact is for a row that a transaction touches once.
-func (p *replay) exact(g *group, c apply.MemoryEvent, key string) error {
+func (p *replay) exact(g *group, c event, key string) error {
 	before := p.rows[key]
 	e := g.entryOf(key)
 	if e == nil {
-		if !slices.Equal(before, c.Before) {
+		if c.blind || c.claimed {
+			return p.blind(g, c, key, before)
+		}
+		if !slices.Equal(before, c.Before) && !p.lost[g.origin] { // what it lost is in its next change
 			return failed(key, "row %s: %d of %s was applied without conflict; its author had seen %v, the head had %v", key, g.seq, g.origin, c.Before, before)
 		}
 		for _, done := range g.events {
-			if slices.Contains(rowsOf(done), key) && slices.Equal(done.After, c.After) {
+			if slices.Contains(rowsOf(done.MemoryEvent), key) && slices.Equal(done.After, c.After) {
 				return nil
 			}
 		}
-		if slices.Equal(c.Before, c.After) {
+		if slices.Equal(c.Before, c.After) || before == nil && c.After == nil {
 			return nil
 		}
 		return failed(key, "row %s: %d of %s is neither in the head's row nor in the conflict log", key, g.seq, g.origin)
@@ -376,6 +422,30 @@ func (p *replay) exact(g *group, c apply.MemoryEvent, key string) error {
 		return failed(key, "row %s: entry of %d of %s: remote image: %v", key, g.seq, g.origin, err)
 	}
 	return nil
+}
+
+// blind is for a change without an entry, of an office that may not have had the row, or of one that a comparison found: the row
+// was as its author had it, or is so already, or nobody had it; or it was the author's own.
+func (p *replay) blind(g *group, c event, key string, before schema.Row) error {
+	if slices.Equal(before, c.After) || before == nil && c.After == nil {
+		return nil
+	}
+	if c.After == nil && p.last[key] == p.w.head().name {
+		return nil // what the head had put there may not have been seen yet when it was looked for
+	}
+	whose := before == nil || slices.Equal(before, c.Before) || p.last[key] == g.origin || c.claimed && !c.blind || p.lost[g.origin]
+	if !whose {
+		return failed(key, "row %s: %d of %s was applied blindly without conflict; its author had %v, the head had %v", key, g.seq, g.origin, c.Before, before)
+	}
+	for _, done := range g.events {
+		if !slices.Contains(rowsOf(done.MemoryEvent), key) || (done.After == nil) != (c.After == nil) {
+			continue
+		}
+		if c.After == nil || done.After[colWho] == c.After[colWho] {
+			return nil
+		}
+	}
+	return failed(key, "row %s: %d of %s (%s, claimed %v) is neither in the head's row (%v) nor in the conflict log", key, g.seq, g.origin, describe(c.Before, c.After), c.claimed, before)
 }
 
 // sameImage compares an image of the conflict log, which may lack columns, with a row.
@@ -398,25 +468,25 @@ func sameImage(e entry, column string, row schema.Row, t *schema.Table) error {
 
 // accounted is for a change whose row the transaction touches again, that moves it, or that sweeps many away: it took place,
 // or the conflict log tells of it.
-func (p *replay) accounted(g *group, c apply.MemoryEvent) error {
+func (p *replay) accounted(g *group, c event) error {
 	if c.Op == schema.Truncate {
 		return nil
 	}
-	for _, key := range rowsOf(c) {
+	for _, key := range rowsOf(c.MemoryEvent) {
 		if g.entryOf(key) != nil {
 			return nil
 		}
 	}
 	for _, done := range g.events {
-		if c.After == nil && done.After == nil && slices.Equal(rowsOf(done), rowsOf(c)) {
+		if c.After == nil && done.After == nil && slices.Equal(rowsOf(done.MemoryEvent), rowsOf(c.MemoryEvent)) {
 			return nil
 		}
 		if c.After != nil && done.After != nil && done.After[colWho] == c.After[colWho] {
 			return nil
 		}
 	}
-	key := rowsOf(c)[0]
-	if c.After == nil && p.rows[key] == nil {
+	key := rowsOf(c.MemoryEvent)[0]
+	if c.After == nil && p.rows[key] == nil || c.After != nil && c.blind && slices.Equal(p.rows[c.After[colID].Text()], c.After) {
 		return nil
 	}
 	for _, e := range g.entries { // a row that waited may have come in together with this one
@@ -429,8 +499,8 @@ func (p *replay) accounted(g *group, c apply.MemoryEvent) error {
 
 // checkLatest: where the latest wins, the row is the latest version that anybody made.
 func (p *replay) checkLatest() error {
-	if p.w.plan.policy.Kind != schema.Latest || len(p.w.plan.large) > 0 {
-		return nil
+	if p.w.plan.policy.Kind != schema.Latest || len(p.w.plan.large) > 0 || p.w.plan.joiner > 0 || p.w.plan.allJoin {
+		return nil // rows that a comparison brings have no stamp: whoever changes them next may have an earlier one
 	}
 	for key, v := range p.best {
 		if p.tangled[key] {
@@ -445,7 +515,7 @@ func (p *replay) checkLatest() error {
 
 // checkSolo: one office that writes alone has no conflict.
 func (w *world) checkSolo() error {
-	if w.plan.solo < 0 {
+	if w.plan.solo < 0 || w.joined() {
 		return nil
 	}
 	for _, e := range w.head().db.Conflicts() {
@@ -456,7 +526,7 @@ func (w *world) checkSolo() error {
 
 // checkSums: under `add` each counter is the sum of all that was added anywhere.
 func (w *world) checkSums() error {
-	if w.plan.policy.Kind != schema.Add || slices.ContainsFunc(w.offices, func(o *office) bool { return o.lost }) {
+	if w.plan.policy.Kind != schema.Add || w.joined() {
 		return nil
 	}
 	sums, odd := map[string]int{}, map[string]bool{}
@@ -464,9 +534,9 @@ func (w *world) checkSums() error {
 		sums[row[colID].Text()] = count(row)
 	}
 	for _, o := range w.offices {
-		for _, g := range o.written() {
+		for _, g := range o.written()[o.life.last().Epoch] {
 			for _, e := range g.events {
-				keys := rowsOf(e)
+				keys := rowsOf(e.MemoryEvent)
 				if e.Op == schema.Truncate && e.Table.TableName == items {
 					return nil
 				}
@@ -490,12 +560,42 @@ func (w *world) checkVisits() error {
 	got := byKey(w.head().db.Rows(visits))
 	for _, o := range w.offices[1:] {
 		for key, row := range byKey(o.db.Rows(visits)) {
-			if !o.lost && !slices.Equal(row, got[key]) {
+			if !o.lost && !w.plan.comes(o.n) && !slices.Equal(row, got[key]) { // tables that only go up are not compared
 				return failed("", "visit %s of %s is %v at the head", key, o.name, got[key])
 			}
 		}
 	}
 	return nil
+}
+
+// joined reports whether any office has had to be made equal.
+func (w *world) joined() bool {
+	return w.plan.joiner > 0 || w.plan.allJoin || w.plan.away > 0 || slices.ContainsFunc(w.offices, func(o *office) bool { return o.lost })
+}
+
+// entangle leaves out rows that an office wrote when nobody counted: before its first journal, or shortly before it lost one. Such
+// versions have no stamp. What a new office finds in its tables may be of any age.
+func (p *replay) entangle(o *office) {
+	counted := map[string]bool{}
+	for epoch, groups := range p.written[o.name] {
+		for i, g := range groups {
+			counted[g.source] = slices.Contains(p.arrived[schema.Position{Epoch: epoch, Seq: uint64(i + 1)}], o.name)
+		}
+	}
+	for i, c := range o.db.History() {
+		for _, e := range unclaimed(c.Events) {
+			if !counted[strconv.Itoa(i+1)] {
+				for _, key := range rowsOf(e.MemoryEvent) {
+					p.tangled[key] = true
+				}
+			}
+		}
+	}
+	if p.w.plan.comes(o.n) {
+		for _, row := range p.w.plan.found {
+			p.tangled[row[colID].Text()] = true
+		}
+	}
 }
 
 func (w *world) parked() (n int) {
@@ -507,9 +607,6 @@ func (w *world) parked() (n int) {
 
 // parked is what waits at an office; what waits at one that must join does not count.
 func (o *office) parked() []schema.Transaction {
-	if o.lost {
-		return nil
-	}
 	return o.db.Parked()
 }
 

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
 	"cdc-sidecar/apply"
 	"cdc-sidecar/catalog"
+	"cdc-sidecar/resync"
 	"cdc-sidecar/schema"
 )
 
@@ -40,7 +42,7 @@ func tables(engine schema.Engine, unique bool) []catalog.Table {
 		return schema.Column{Name: name, Kind: schema.KindInt, Size: 64, Nullable: true}
 	}
 	table := func(name schema.TableName, columns ...schema.Column) catalog.Table {
-		return catalog.Table{Table: schema.NewTable(schema.Table{TableName: name, Engine: engine, Key: []int{0}, Columns: columns}), OwnSchema: "public"}
+		return catalog.Table{Table: schema.NewTable(schema.Table{TableName: name, Engine: engine, Key: []int{0}, Columns: columns}), OwnSchema: "public", KeyLogged: true}
 	}
 	all := []catalog.Table{
 		table(items, number("id"), text("who"), text("a"), text("b"), number("n"), text("code"), text("note")),
@@ -56,6 +58,14 @@ func tables(engine schema.Engine, unique bool) []catalog.Table {
 // plan is what a run is like; all of it comes from the seed.
 type plan struct {
 	branches int
+	joiner   int          // the office that comes late; 0: none
+	joinsAt  int          // behind so many writes
+	found    []schema.Row // that it has then
+	allJoin  bool         // the others join from the start, too
+	mode     resync.Mode
+	extra    resync.Extra
+	chunk    int // rows in a stretch
+	away     int // the office that stays away until all is healed; 0: none
 	policy   schema.Policy
 	engines  [5]schema.Engine
 	skews    [5]time.Duration
@@ -136,7 +146,45 @@ func newPlan(r *rand.Rand) plan {
 			p.first = append(p.first, item(id+1, "first", schema.NullValue()))
 		}
 	}
+	p.joins(r)
 	return p
+}
+
+// joins adds a branch that comes late, one that stays away for long, or branches that begin with a comparison.
+func (p *plan) joins(r *rand.Rand) {
+	p.mode, p.extra, p.chunk = pick(r, resync.Diff, resync.Diff, resync.Replace), pick(r, resync.Send, resync.Send, resync.Delete), 1+r.IntN(4)
+	p.allJoin = r.IntN(6) == 0
+	if p.branches > 0 && r.IntN(3) == 0 {
+		p.comesLate(r)
+	}
+	if p.branches > 1 && r.IntN(12) == 0 {
+		p.away, p.budget, p.writes = 1, 32<<10, 250
+	}
+}
+
+// comes reports whether an office comes late.
+func (p *plan) comes(office int) bool { return p.joiner > 0 && office == p.joiner }
+
+// comesLate plans the last branch to come late: with nothing, or with rows of which some are as the head has them.
+func (p *plan) comesLate(r *rand.Rand) {
+	p.joiner, p.joinsAt = p.branches, r.IntN(p.writes)
+	if r.IntN(2) == 0 {
+		return
+	}
+	for _, row := range p.first {
+		switch r.IntN(4) {
+		case 0:
+		case 1:
+			other := slices.Clone(row)
+			other[colWho], other[colA] = schema.Of("found"), schema.Of("found")
+			p.found = append(p.found, other)
+		default:
+			p.found = append(p.found, row)
+		}
+	}
+	for id := p.keys + 1; id < p.keys+1+r.IntN(4); id++ { // nobody else knows of
+		p.found = append(p.found, item(id, "found", schema.NullValue()))
+	}
 }
 
 var policies = []schema.Policy{
@@ -166,10 +214,16 @@ func (w *world) live(idle bool) {
 		w.plan.faults[w.r.IntN(len(w.plan.faults))](w)
 	}
 	for _, o := range w.offices {
-		if o.life.dead() && w.r.IntN(30) == 0 {
+		if o.life == nil && w.writes < w.plan.joinsAt {
+			continue
+		}
+		if o.life == nil || o.life.dead() && w.r.IntN(30) == 0 {
 			w.did("%s starts", o.name)
 			o.start()
 		}
+	}
+	if w.plan.away > 0 && w.writes > 5 {
+		w.offices[w.plan.away].cut.Store(true)
 	}
 }
 
@@ -335,14 +389,29 @@ func insertInto(table schema.TableName, id int, who string) statement {
 }
 
 // allFaults are what may befall the company.
-var allFaults = []func(*world){cutLine, cutLine, purge, endSession, powerFailure, killProcess, loseJournal, crashSoon, databaseRestart, clockJump, restart}
+var allFaults = []func(*world){cutLine, cutLine, purge, endSession, powerFailure, killProcess, loseJournal, crashSoon, databaseRestart, clockJump, restart, compareSomewhere}
 
-func (w *world) anybody() *office { return w.offices[w.r.IntN(len(w.offices))] }
+// anybody is an office that has started.
+func (w *world) anybody() *office {
+	o := w.offices[w.r.IntN(len(w.offices))]
+	if o.life == nil {
+		return w.head()
+	}
+	return o
+}
 
 func cutLine(w *world) {
 	o := w.anybody()
 	o.cut.Store(!o.cut.Load())
 	w.did("%s line cut %v", o.name, o.cut.Load())
+}
+
+// cutBranch cuts the line of a branch for a while.
+func cutBranch(w *world) {
+	if o := w.anybody(); o.role == schema.Branch {
+		o.cut.Store(!o.cut.Load())
+		w.did("%s line cut %v", o.name, o.cut.Load())
+	}
 }
 
 func purge(w *world) {
@@ -371,14 +440,16 @@ func powerFailure(w *world) {
 	o.life.stop()
 }
 
-// loseJournal is the loss of a branch's volume: from then on it must stand still, visibly.
+// loseJournal is the loss of a branch's volume: another journal begins, and what the lost one had alone is found by a comparison.
 func loseJournal(w *world) {
+	if w.r.IntN(3) == 0 {
+		losesJournal(w)
+	}
+}
+
+func losesJournal(w *world) {
 	o := w.anybody()
-	now := uint64(o.now().UnixMilli())
-	o.mu.Lock()
-	older := o.epoch != 0 && o.epoch < now // an epoch is a time of birth
-	o.mu.Unlock()
-	if o.role == schema.Head || o.lost || !older || w.plan.coarse > time.Millisecond || w.r.IntN(4) > 0 {
+	if o.role == schema.Head || o.lives() > 2 || o.lives() == 0 {
 		return
 	}
 	w.did("%s loses its journal", o.name)
@@ -440,7 +511,7 @@ func (w *world) heal() {
 // revive starts what is down.
 func (w *world) revive() {
 	for _, o := range w.offices {
-		if o.life.dead() {
+		if o.life == nil || o.life.dead() {
 			o.start()
 		}
 	}

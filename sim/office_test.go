@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	"cdc-sidecar/clock"
 	"cdc-sidecar/journal"
 	"cdc-sidecar/peer"
+	"cdc-sidecar/resync"
 	"cdc-sidecar/schema"
 )
 
@@ -32,17 +34,19 @@ type office struct {
 
 	queue queue
 	cut   atomic.Bool // the line to the broker
-	lost  bool        // its journal was lost: it must join, and is left out
+	lost  bool        // its journal was lost at least once
 
-	mu      sync.Mutex
-	skew    time.Duration
-	latest  time.Time                     // that its clock ever showed
-	epoch   uint64                        // of the journal that the database belongs to
-	members map[schema.Office]peer.Member // at the head
-	down    chan struct{}                 // closed when the database crashes
-	stamps  map[string]schema.Stamp       // of the office's own transactions, by their place in the log
-	errs    []string                      // of corridors that ended
-	life    *life
+	mu       sync.Mutex
+	skew     time.Duration
+	latest   time.Time                     // that its clock ever showed
+	epoch    uint64                        // of the journal that the database belongs to
+	journals []stretch                     // that it had, the present one last
+	blind    map[string]bool               // its own transactions that had a blind change, by their place in the log
+	members  map[schema.Office]peer.Member // at the head
+	down     chan struct{}                 // closed when the database crashes
+	stamps   map[string]schema.Stamp       // of the office's own transactions, by their place in the log
+	errs     []string                      // of corridors that ended
+	life     *life
 }
 
 // officeNames are in no order that means something: of equal stamps the name decides.
@@ -51,7 +55,7 @@ var officeNames = []schema.Office{"hq", "north", "east", "west", "south"}
 func (w *world) newOffice(i int) *office {
 	o := &office{
 		w: w, n: i, name: officeNames[i], role: schema.Branch, skew: w.plan.skews[i],
-		members: map[schema.Office]peer.Member{}, down: make(chan struct{}), stamps: map[string]schema.Stamp{},
+		members: map[schema.Office]peer.Member{}, down: make(chan struct{}), stamps: map[string]schema.Stamp{}, blind: map[string]bool{},
 	}
 	if i == 0 {
 		o.role = schema.Head
@@ -61,7 +65,11 @@ func (w *world) newOffice(i int) *office {
 		Engine: w.plan.engines[i], Tables: tables(w.plan.engines[i], w.plan.unique), Now: o.now, OldRows: w.plan.oldRows, Large: w.plan.large,
 	})
 	o.disk.SyncLies(schema.Planted(schema.ConfirmedBeforeDurable))
-	for _, row := range w.plan.first {
+	rows := w.plan.first
+	if w.plan.comes(i) {
+		rows = w.plan.found
+	}
+	for _, row := range rows {
 		o.db.Load(items, row)
 	}
 	return o
@@ -101,6 +109,8 @@ type life struct {
 	clocks  *clock.Follower
 	applier *apply.Applier
 	peers   *peer.Peers
+	server  *resync.Server // at the head
+	client  *resync.Client // at a branch
 	opened  atomic.Bool
 	read    atomic.Int64 // the place in the log behind what is durable
 }
@@ -166,7 +176,10 @@ func (l *life) run(ctx context.Context) {
 // open joins the rooms as the program does.
 func (l *life) open() error {
 	o := l.o
-	j, err := journal.Open("journal", journal.Options{Office: o.name, Budget: o.w.plan.budget, Now: o.now, Disk: &o.disk})
+	o.mu.Lock()
+	after := o.epoch
+	o.mu.Unlock()
+	j, err := journal.Open("journal", journal.Options{Office: o.name, Budget: o.w.plan.budget, After: after, Now: o.now, Disk: &o.disk})
 	if err != nil {
 		return err
 	}
@@ -178,16 +191,18 @@ func (l *life) open() error {
 	}
 	options := apply.Options{Office: o.name, Role: o.role, Receive: o.receives, Now: o.now}
 	if o.role == schema.Branch {
-		options.Hold = l.clocks
+		options.Hold, options.Passed = l.clocks, l.clocks.Passed
 	} else {
 		options.Clocks, options.Written = l.clocks, o.sends
 		options.Policy = func(t schema.TableName) schema.Policy { return o.w.plan.policy }
 	}
 	l.applier = apply.New(l.target, options)
-	l.peers = peer.New(peer.Config{
+	config := peer.Config{
 		Office: o.name, Role: o.role, Engine: o.w.plan.engines[o.n], Dir: o.w.dir, User: "shared", Unsettled: unsettled,
 		Acknowledged: l.clocks.Acknowledge, Log: slog.New(slog.DiscardHandler),
-	}, outbox{j, l.clocks, l.applier}, l.applier, register{l})
+	}
+	l.equality(&config)
+	l.peers = peer.New(config, outbox{j, l.clocks, l.applier}, l.applier, register{l})
 	return nil
 }
 
@@ -250,18 +265,28 @@ func (l *life) converse(ctx context.Context, up func()) error {
 	if err != nil {
 		return err
 	}
-	start, err := l.o.prepare(l.journal.Epoch(), at)
+	var applied map[schema.Office]schema.Position
+	if at == "" && l.o.role == schema.Head {
+		if applied, err = l.applier.Senders(ctx); err != nil {
+			return err
+		}
+	}
+	start, err := l.prepare(ctx, l.journal.Epoch(), at)
 	if err != nil {
 		return err
 	}
 	if start != at {
-		if err := l.journal.Append(ctx, []schema.Transaction{{Source: start}}); err != nil {
+		if err := l.journal.Begin(ctx, start, applied); err != nil {
 			return err
 		}
 	}
 	l.letGo(start)
+	joins, err := l.resume(ctx, start != at)
+	if err != nil {
+		return err
+	}
 	src := capture.OpenMemory(capture.MemoryConfig{
-		Office: l.o.name, Role: l.o.role, Send: l.o.sends, Next: l.next, LetGo: l.letGo,
+		Office: l.o.name, Role: l.o.role, Send: l.o.sends, Joining: joins, Next: l.next, LetGo: l.letGo,
 	}, start)
 	ctx, end := context.WithCancel(ctx)
 	defer end()
@@ -284,6 +309,10 @@ func (l *life) converse(ctx context.Context, up func()) error {
 		l.keep(ctx, "receive", l.receive)
 		return nil
 	})
+	g.Go(func() error {
+		l.keep(ctx, "compare", l.compare)
+		return nil
+	})
 	up()
 	return g.Wait()
 }
@@ -296,23 +325,34 @@ func (l *life) append(ctx context.Context, txs []schema.Transaction) error {
 	for i := range txs {
 		if txs[i].Origin == l.o.name {
 			l.o.stamps[txs[i].Source] = txs[i].Stamp
+			if slices.ContainsFunc(txs[i].Changes, func(c schema.Change) bool { return c.Blind }) {
+				l.o.blind[txs[i].Source] = true
+			}
 		}
 	}
 	return err
 }
 
 // prepare is what the office's database says of a journal: whether it belongs to it, and where its log begins.
-func (o *office) prepare(epoch uint64, at string) (string, error) {
+func (l *life) prepare(ctx context.Context, epoch uint64, at string) (string, error) {
+	o := l.o
 	o.mu.Lock()
-	defer o.mu.Unlock()
+	known := o.epoch
+	from := 0
+	if n := len(o.journals); n > 0 {
+		from = o.journals[n-1].from
+	}
+	o.mu.Unlock()
 	switch {
-	case o.epoch != 0 && o.epoch != epoch:
-		return "", &schema.BrokenError{What: fmt.Sprintf("the database belongs to the journal %d, not to %d", o.epoch, epoch)}
+	case at != "" && known != epoch:
+		return "", &schema.BrokenError{What: fmt.Sprintf("the database belongs to the journal %d, not to %d", known, epoch)}
 	case at != "":
 		return at, nil
+	case known == epoch:
+		return strconv.Itoa(from), nil
 	}
-	o.epoch = epoch
-	return "0", nil
+	from, err := l.begins(ctx, epoch)
+	return strconv.Itoa(from), err
 }
 
 // next reads the log.
@@ -449,10 +489,12 @@ func (o *office) missing() string {
 		return fmt.Sprintf("the log is read to %d of %d", l.read.Load(), n)
 	case l.applier.Owed() > 0:
 		return "rows are owed"
+	case l.client != nil && l.client.Progress() != nil:
+		return "it joins"
 	}
 	status, _ := l.peers.Status()
 	for _, s := range status {
-		if s.State != "active" && !o.w.office(s.Office).lost {
+		if s.State != "active" {
 			return fmt.Sprintf("%s is %s: %s %+v", s.Office, s.State, s.Cause, s.Halted)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"cdc-sidecar/resync"
 	"cdc-sidecar/schema"
 )
 
@@ -68,6 +69,14 @@ var plantedBugs = []struct {
 		contended(p)
 		p.moves, p.keys, p.first = true, 6, nil
 	}},
+	{"blind changes taken for others", []schema.Bug{schema.BlindNotSeen}, 300, latecomer},
+	{"what a comparison found taken for news", []schema.Bug{schema.ClaimsAreNews}, 300, func(p *plan) {
+		contended(p)
+		p.faults, p.faultRate = []func(*world){cutBranch, cutBranch, losesJournal}, 0.02
+		p.writes, p.coarse, p.skews = 80, time.Microsecond, [5]time.Duration{}
+	}},
+	{"moving rows believed", []schema.Bug{schema.MovingBelieved}, 200, comparing},
+	{"a chunk taken anywhere", []schema.Bug{schema.ChunkAnywhere}, 200, comparing},
 	{"released before it is reported", []schema.Bug{schema.ReleasedBeforeReported}, 1000, slowCapture},
 }
 
@@ -77,6 +86,25 @@ func contended(p *plan) {
 	p.keys, p.unique, p.truncate, p.large = 1+p.keys%3, false, false, nil
 	p.first = p.first[:min(len(p.first), 1)]
 	p.speeds = []float64{1, 0.2, 0.02}
+}
+
+// latecomer is a company of which the last branch comes late, with old rows of its own, while everybody writes.
+func latecomer(p *plan) {
+	contended(p)
+	p.branches, p.joiner, p.joinsAt, p.mode, p.extra = 2, 2, 10, resync.Diff, resync.Send
+	p.writes, p.rate, p.deletes, p.keys, p.away, p.seesaw = 80, 0.05, true, 6, 0, false
+	p.found = nil
+	for id := range p.keys {
+		p.found = append(p.found, item(id+1, "found", schema.NullValue()))
+	}
+	p.faults = nil
+}
+
+// comparing is such a company whose branches compare their tables all the while.
+func comparing(p *plan) {
+	latecomer(p)
+	p.chunk, p.rate, p.writes, p.speeds = 4, 0.05, 120, []float64{1, 0.2}
+	p.faults, p.faultRate = []func(*world){compareSomewhere}, 0.02
 }
 
 // seenLate is a company whose head deletes rows and inserts them again; what it commits is seen long after its log has it.
@@ -96,6 +124,7 @@ func slowCapture(p *plan) {
 	contended(p)
 	p.budget, p.writes, p.rate, p.speeds, p.slow, p.clockRows = 24<<10, 120, 0.02, []float64{1}, "north capture", 4
 	p.faults, p.faultRate, p.queueLimit = nil, 0, 0
+	p.joiner, p.found, p.allJoin, p.away = 0, nil, false, 0 // an office so slow would never have joined
 }
 
 // TestPlantedBugs proves that the validators notice what they are there for.

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"testing/synctest"
 	"time"
-
-	"cdc-sidecar/schema"
 )
 
 // world is one run. Whatever would wait for the outside (a statement, a commit, a delivery, a read of the log) waits at a gate,
@@ -24,10 +22,11 @@ type world struct {
 	plan plan
 	dir  string
 
-	offices []*office // the head first
-	apps    sync.WaitGroup
-	writing int // applications under way; mu
-	writes  int // statements begun
+	offices  []*office // the head first
+	compared []comparison
+	apps     sync.WaitGroup
+	writing  int // applications under way; mu
+	writes   int // statements begun
 
 	mu      sync.Mutex
 	waiting []*ticket
@@ -177,12 +176,17 @@ func (w *world) did(format string, args ...any) {
 
 // run is the whole life of the company; its error is what a validator says.
 func (w *world) run() (err error) {
-	for _, o := range w.offices {
-		o.start()
+	first := w.plan.branches
+	for i, o := range w.offices {
+		if !w.plan.comes(i) {
+			o.start()
+		} else {
+			first--
+		}
 	}
 	defer w.stop()
-	for w.plan.budget < 64<<10 && w.head().membership() < w.plan.branches {
-		w.turn() // whoever comes when a small journal has begun to let go must join
+	for (w.plan.budget < 64<<10 || w.plan.writes > 60) && w.head().membership() < first {
+		w.turn() // whoever comes when the journal has begun to let go does not have what went before
 	}
 	for w.wanted() {
 		w.live(w.turn())
@@ -203,6 +207,9 @@ func (w *world) run() (err error) {
 			return err
 		}
 	}
+	if err := w.verify(); err != nil {
+		return err
+	}
 	return w.check()
 }
 
@@ -212,7 +219,9 @@ func (w *world) stop() {
 	go func() {
 		defer close(ended)
 		for _, o := range w.offices {
-			o.end(false)
+			if o.life != nil {
+				o.end(false)
+			}
 		}
 		w.apps.Wait()
 	}()
@@ -260,9 +269,7 @@ func (w *world) quiet() error {
 
 func (w *world) failures() (n int) {
 	for _, o := range w.offices {
-		if !o.lost {
-			n += o.failed()
-		}
+		n += o.failed()
 	}
 	return n
 }
@@ -277,17 +284,11 @@ func (w *world) missing() string {
 	}
 	head := w.head()
 	for _, o := range w.offices {
-		if o.lost {
-			continue
-		}
 		if why := o.missing(); why != "" {
 			return string(o.name) + ": " + why
 		}
 	}
 	for _, o := range w.offices[1:] {
-		if o.lost {
-			continue
-		}
 		if at, last := head.progress(o.name), o.life.last(); at != last {
 			return fmt.Sprintf("%s has applied %s of %s, which has %s", head.name, at, o.name, last)
 		}
@@ -295,7 +296,7 @@ func (w *world) missing() string {
 			return fmt.Sprintf("%s has applied %s of %s, which has %s", o.name, at, head.name, last)
 		}
 	}
-	return ""
+	return w.compares()
 }
 
 func (w *world) status() string {
@@ -304,13 +305,4 @@ func (w *world) status() string {
 		fmt.Fprintf(&b, "%s: %s\n", o.name, o.status())
 	}
 	return b.String()
-}
-
-func (w *world) office(name schema.Office) *office {
-	for _, o := range w.offices {
-		if o.name == name {
-			return o
-		}
-	}
-	return nil
 }
