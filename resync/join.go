@@ -402,7 +402,8 @@ func (c *Client) claim(ctx context.Context, s Standing, star state) error {
 	if !goesOn {
 		star.Phase = preparing
 	}
-	if err := c.turn(ctx, star, false); err != nil {
+	c.forgetPlace()
+	if err := c.turn(ctx, star, !goesOn); err != nil {
 		return err
 	}
 	c.head.Greet()
@@ -537,5 +538,22 @@ func (c *Client) finish(ctx context.Context, star state) error {
 		return err
 	}
 	c.cfg.Log.Info("this office has joined", "tables", len(names), "since", star.Since)
-	return nil
+	return c.settle(ctx, star)
+}
+
+// settle notes that the office's own log has been read beyond the end of the join: from then on a restart need not ask whether
+// that end is still to come in the log.
+func (c *Client) settle(ctx context.Context, star state) error {
+	if err := c.db.Overtake(ctx); err != nil {
+		return err
+	}
+	c.forgetPlace()
+	return c.turn(ctx, star, false)
+}
+
+// forgetPlace: what is saved from here on does not depend on how far the log has been read.
+func (c *Client) forgetPlace() {
+	c.mu.Lock()
+	c.at = schema.Position{}
+	c.mu.Unlock()
 }
