@@ -159,7 +159,7 @@ type Moved struct {
 // MovedCount is one direction of a sync.
 type MovedCount struct {
 	Transactions uint64 `json:"transactions"`
-	Changes      uint64 `json:"changes"`
+	Changes      uint64 `json:"changes"` // of what was sent they are not counted: 0
 }
 
 // OfficeReport is a branch compared with the head. Here means this branch, there the head.

@@ -35,6 +35,8 @@ type Database interface {
 	Disputed(ctx context.Context, row schema.RowID) (bool, error)
 	// Arrived returns when the head has met everything that is committed here now.
 	Arrived(ctx context.Context) error
+	// Last is the end of this office's stream, which has everything that is committed here now.
+	Last(ctx context.Context) (schema.Position, error)
 }
 
 // Join is a row of schema.JoinsTable.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ type Spec struct {
 	Extra Extra  `json:"extra,omitempty"`
 	All   bool   `json:"all,omitempty"`  // of a resync: all rows come
 	Rows  uint64 `json:"rows,omitempty"` // a second; 0: as configured
+	// Place compares nothing: the job, behind those that came before it, finds where the two offices' streams end.
+	Place bool `json:"place,omitempty"`
 }
 
 // JobState says how far a job is.
@@ -42,6 +45,10 @@ type Result struct {
 	Error  string               `json:"error,omitempty"`
 	Note   string               `json:"note,omitempty"`
 	Tables []schema.TableReport `json:"tables"`
+	// Own and Head are where this office's stream and the head's ended while a job of Spec.Place was done: everything committed
+	// before it was asked for is in them.
+	Own  schema.Position `json:"own,omitzero"`
+	Head schema.Position `json:"head,omitzero"`
 }
 
 // Job is one comparison that somebody asked for.
@@ -55,6 +62,8 @@ type Job struct {
 	state  JobState
 	err    error
 	tables []*progress
+	own    schema.Position // see Result
+	head   schema.Position
 	told   time.Time
 	done   chan struct{}
 }
@@ -70,8 +79,17 @@ func (c *Client) Start(spec Spec, report func(Result)) *Job {
 	return j
 }
 
-// Cancel ends a job; what is done stays done.
-func (c *Client) Cancel(j *Job) { j.cancel(); c.rouse() }
+// Cancel ends a job; what is done stays done. One that waits, for whatever it may be, has ended at once.
+func (c *Client) Cancel(j *Job) {
+	j.cancel()
+	c.mu.Lock()
+	waits := j.state == Waiting
+	c.mu.Unlock()
+	if waits {
+		c.end(j, nil)
+	}
+	c.rouse()
+}
 
 // Result is how far a job is.
 func (c *Client) Result(j *Job) Result {
@@ -84,7 +102,7 @@ func (c *Client) Result(j *Job) Result {
 func (j *Job) Done() <-chan struct{} { return j.done }
 
 func (c *Client) resultLocked(j *Job) Result {
-	r := Result{State: j.state, Tables: []schema.TableReport{}}
+	r := Result{State: j.state, Tables: []schema.TableReport{}, Own: j.own, Head: j.head}
 	if j.err != nil {
 		r.Error = j.err.Error()
 	}
@@ -200,6 +218,9 @@ func (c *Client) job(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	if err != nil && !j.cancelled() && (ctx.Err() != nil || !ofTable(err)) {
+		c.mu.Lock()
+		j.state = Waiting
+		c.mu.Unlock()
 		return true, err // the connections': the job is begun again with the next session
 	}
 	c.end(j, err)
@@ -210,7 +231,12 @@ func (j *Job) cancelled() bool { return isClosed(j.quit) }
 
 func (c *Client) end(j *Job, err error) {
 	c.mu.Lock()
-	c.jobs = c.jobs[1:]
+	at := slices.Index(c.jobs, j)
+	if at < 0 { // it has ended
+		c.mu.Unlock()
+		return
+	}
+	c.jobs = slices.Delete(c.jobs, at, at+1)
 	switch {
 	case j.cancelled():
 		j.state = Cancelled
@@ -243,6 +269,9 @@ func (c *Client) progressed(j *Job) {
 }
 
 func (c *Client) do(ctx context.Context, j *Job) error {
+	if j.spec.Place {
+		return c.places(ctx, j)
+	}
 	c.mu.Lock()
 	j.tables = nil // a former try's
 	c.mu.Unlock()
@@ -270,6 +299,20 @@ func (c *Client) do(ctx context.Context, j *Job) error {
 		failed = c.db.Arrived(ctx)
 	}
 	return failed
+}
+
+// places finds where the streams end. The head's answer stands in its stream: what it has sent before is here before.
+func (c *Client) places(ctx context.Context, j *Job) error {
+	own, err := c.db.Last(ctx)
+	if err != nil {
+		return err
+	}
+	return c.exchange(ctx, &schema.Fetch{Want: schema.WantTables}, true, func(_ context.Context, at schema.Position, _ *schema.Chunk, _ []schema.Change) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		j.own, j.head = own, at
+		return nil
+	})
 }
 
 func (c *Client) compareTable(ctx context.Context, j *Job, t schema.TableSize) error {

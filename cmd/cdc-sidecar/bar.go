@@ -186,6 +186,9 @@ func movedText(m admin.Moved) string {
 }
 
 func countText(c admin.MovedCount) string {
+	if c.Changes == 0 { // of what is sent they are not counted
+		return fmt.Sprintf("%d transactions", c.Transactions)
+	}
 	return fmt.Sprintf("%d transactions (%d changes)", c.Transactions, c.Changes)
 }
 

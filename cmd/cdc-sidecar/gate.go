@@ -108,14 +108,16 @@ func (g *gate) keep(ctx context.Context, s *supervisor, name admin.CorridorName,
 	}
 }
 
-// drain sends what waits here and takes what waits for us, up to a position that it fixes when it begins, and says through
-// note what it waits for (empty: nothing). It goes on through outages, until ctx ends.
-type drain func(ctx context.Context, note func(string)) (admin.Moved, error)
+// drain sends what waits here and takes what waits for us, up to a position that it fixes when it begins, and tells every now
+// and then what it waits for (empty: nothing) and what has moved. It goes on through outages, until ctx ends.
+type drain func(ctx context.Context, tell telling) (admin.Moved, error)
+
+type telling func(waitsFor string, moved admin.Moved)
 
 // sync opens the gate, drains, and closes it again.
-func (g *gate) sync(ctx context.Context, d drain, note func(string)) (admin.Moved, error) {
+func (g *gate) sync(ctx context.Context, d drain, tell telling) (admin.Moved, error) {
 	defer g.open()()
-	moved, err := d(ctx, note)
+	moved, err := d(ctx, tell)
 	if err == nil {
 		g.mu.Lock()
 		g.last = time.Now()

@@ -150,7 +150,7 @@ func TestScheduledSync(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		err = g.schedule(ctx, slog.New(slog.DiscardHandler), func(ctx context.Context) (admin.Moved, error) {
-			return g.sync(ctx, func(ctx context.Context, _ func(string)) (admin.Moved, error) {
+			return g.sync(ctx, func(ctx context.Context, _ telling) (admin.Moved, error) {
 				if !g.describe().Open {
 					t.Error("drained behind a closed gate")
 				}
@@ -163,7 +163,7 @@ func TestScheduledSync(t *testing.T) {
 					cancel()
 				}
 				return admin.Moved{}, nil
-			}, func(string) {})
+			}, func(string, admin.Moved) {})
 		})
 		if !errors.Is(err, context.Canceled) || len(at) != 3 {
 			t.Fatalf("%v, %v", err, at)

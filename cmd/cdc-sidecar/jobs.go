@@ -28,6 +28,7 @@ type jobs struct {
 	mu     sync.Mutex
 	last   uint64   // the ID given last
 	all    []*asked // the oldest first
+	places []*places
 	verify admin.Verify
 	tables map[string]bool // whether a table was equal when it was last compared, by office and name
 }
@@ -120,7 +121,9 @@ func (j *jobs) run(ctx context.Context, n *asked) {
 	switch {
 	case n.Spec.Kind == admin.JobSync:
 		var moved admin.Moved
-		moved, err = j.s.gate.sync(ctx, j.s.drain, func(note string) { j.update(n, func() { n.Note = note }) })
+		moved, err = j.s.gate.sync(ctx, j.s.drain, func(note string, moved admin.Moved) {
+			j.update(n, func() { n.Note, n.Moved = note, moved })
+		})
 		j.update(n, func() { n.Moved = moved })
 	case j.s.cfg.Role == schema.Branch:
 		err = j.compare(ctx, n)
@@ -224,6 +227,9 @@ func (j *jobs) reported(from schema.Office, r *schema.Report) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.placed(from, r.ID, &result) {
+		return
+	}
 	for _, n := range j.all {
 		for _, p := range n.parts {
 			if n.number != r.ID || p.office != from || isClosed(p.done) {

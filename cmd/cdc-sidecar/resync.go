@@ -134,11 +134,19 @@ func (t tables) Disputed(ctx context.Context, row schema.RowID) (bool, error) {
 }
 
 func (t tables) Arrived(ctx context.Context) error {
-	if err := t.Overtake(ctx); err != nil {
+	last, err := t.Last(ctx)
+	if err != nil {
 		return err
 	}
+	return t.s.clocks.Arrived(ctx, last.Seq)
+}
+
+func (t tables) Last(ctx context.Context) (schema.Position, error) {
+	if err := t.Overtake(ctx); err != nil {
+		return schema.Position{}, err
+	}
 	_, last := t.s.journal.Bounds()
-	return t.s.clocks.Arrived(ctx, last)
+	return schema.Position{Epoch: t.s.journal.Epoch(), Seq: last}, nil
 }
 
 // touches are the row clocks, as the server wants them.

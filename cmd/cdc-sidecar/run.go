@@ -175,8 +175,12 @@ func (s *sidecar) compare(ctx context.Context, up func()) error {
 
 // synchronise is a sync by schedule.
 func (s *sidecar) synchronise(ctx context.Context) (admin.Moved, error) {
-	return s.gate.sync(ctx, s.drain, func(note string) {
-		if note != "" {
+	said := ""
+	return s.gate.sync(ctx, s.drain, func(note string, _ admin.Moved) {
+		if note == said {
+			return
+		}
+		if said = note; note != "" {
 			s.log.Info("the sync waits", "for", note)
 		}
 	})
