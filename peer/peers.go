@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cdc-sidecar/schema"
@@ -149,7 +150,9 @@ type Peers struct {
 	nobody  bool
 	said    time.Time
 	greeted time.Time
-	marked  schema.Position
+	// greetNow asks for a hello before its time.
+	greetNow atomic.Bool
+	marked   schema.Position
 }
 
 // Counts are totals since the start, for metrics.

@@ -63,10 +63,11 @@ func (p *Peers) Say(to schema.Office, c schema.Control) { p.tell(to, c) }
 // Nudge makes Ship look for answers.
 func (p *Peers) Nudge() { p.nudge() }
 
-// Greet says hello now, to be welcomed soon.
+// Greet says hello now, to be welcomed soon, and how far we are.
 func (p *Peers) Greet() {
 	if p.cfg.Role == schema.Branch {
-		p.hello()
+		p.greetNow.Store(true)
+		p.nudge()
 	}
 }
 

@@ -107,7 +107,7 @@ func (p *Peers) shipControl(ctx context.Context, wire Wire) error {
 func (p *Peers) periodic(now time.Time) {
 	first, _ := p.outbox.Bounds()
 	if p.cfg.Role == schema.Branch {
-		if now.Sub(p.greeted) >= greet {
+		if p.greetNow.Swap(false) || now.Sub(p.greeted) >= greet {
 			p.greeted = now
 			p.hello()
 			p.marked = schema.Position{} // said again: a marker may be lost like any message, and an idle branch says nothing else
