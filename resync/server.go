@@ -103,7 +103,7 @@ type answer struct {
 	settled uint64 // everything to here was visible to the read
 	seen    uint64 // nothing behind here was; set, under Server.mu, when it is known
 	known   bool   // seen is
-	placed  bool   // it does not depend on its place
+	placed  bool   // it is as true elsewhere
 }
 
 // NewServer makes a Server; Run lets it work.
@@ -195,7 +195,7 @@ func (s *Server) serve(ctx context.Context, v *serving) {
 	s.cfg.Log.Warn("a request for rows is not served", "office", v.office, "table", v.fetch.Table.String(), "cause", err)
 	var refused *refusal
 	if errors.As(err, &refused) {
-		_, _ = s.give(ctx, v, &answer{chunk: schema.Chunk{Error: refused.Error(), Last: true}, placed: true}) // it has no mark that could fail
+		_, _ = s.give(ctx, v, &answer{chunk: schema.Chunk{Error: refused.Error(), Last: true}, placed: true, known: true}) // it has no mark that could fail
 	}
 }
 
@@ -377,7 +377,7 @@ func keyOf(t *schema.Table, r schema.Row) schema.Row {
 // it for a difference. How far that is, the log says; the next stretch is read meanwhile.
 func (s *Server) give(ctx context.Context, v *serving, a *answer) (wanted bool, err error) {
 	var mark uint64
-	if a.known = a.placed; !a.known {
+	if !a.known {
 		if mark, err = s.source.Mark(ctx); err != nil {
 			return false, err
 		}
@@ -390,8 +390,9 @@ func (s *Server) give(ctx context.Context, v *serving, a *answer) (wanted bool, 
 	a.chunk.To, a.chunk.ID = v.office, v.fetch.ID
 	s.mu.Lock()
 	v.ready = append(v.ready, a)
+	known := a.known
 	s.mu.Unlock()
-	if a.placed {
+	if known {
 		s.cfg.Nudge()
 		return true, nil
 	}

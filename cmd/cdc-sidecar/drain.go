@@ -16,6 +16,10 @@ const drainLook = 50 * time.Millisecond
 // closedAfter is how long somebody is not heard who has closed his line: the others say something every two seconds.
 const closedAfter = 10 * time.Second
 
+// notedWithin is when a branch has surely read in its own log what it has applied, which is noted once a second. After an apply
+// that left no trace there it would not come.
+const notedWithin = 5 * time.Second
+
 // drained is what a drain has moved, and what it waits for.
 type drained struct {
 	began    time.Time
@@ -24,7 +28,7 @@ type drained struct {
 	changes  admin.Apply
 	own      uint64 // our stream is to be with the others to here
 	others   *places
-	second   bool      // round
+	second   bool      // round, or a later one
 	since    time.Time // when the round began, or our own line came back
 }
 
@@ -37,7 +41,12 @@ func (s *sidecar) drain(ctx context.Context, tell telling) (admin.Moved, error) 
 		return admin.Moved{}, err
 	}
 	d := &drained{began: time.Now(), sent: s.journal.Published(), received: received, changes: applied(s.applier.Stats())}
-	for _, d.second = range []bool{false, true} {
+	rounds := 2
+	if s.cfg.Role == schema.Branch {
+		rounds = 3 // in the last one the head hears how far we came: it may wait for that, and we are about to close the line
+	}
+	for n := range rounds {
+		d.second = n > 0
 		if err := s.round(ctx, d, tell); err != nil {
 			return s.moved(d), err
 		}
@@ -123,6 +132,8 @@ func (s *sidecar) waitsFor(d *drained, m *peer.Status) (string, error) {
 		return fmt.Sprintf("office %s has yet to take what is sent", m.Office), nil
 	case !told:
 		return fmt.Sprintf("asking office %s where its stream ends", m.Office), nil
+	case s.cfg.Role == schema.Branch && s.journal.State().Seen.Less(end) && time.Since(d.since) < notedWithin:
+		return "reading in this office's own log what it has taken", nil // only then the head can hear of it
 	}
 	return "", nil
 }

@@ -35,29 +35,28 @@ func (j *jobs) askPlaces() *places {
 	return p
 }
 
-// remindPlaces says the question again, every now and then, to those who have not answered, and at once to those who are new.
+// askAlive is how often somebody is asked who is there, and has not answered: soon, because he may close his line.
+const askAlive = 250 * time.Millisecond
+
+// remindPlaces says the question again to those who have not answered: a newcomer does not know us when he hears it first.
 func (j *jobs) remindPlaces(p *places, now time.Time) {
 	spec, err := json.Marshal(resync.Spec{Place: true})
 	if p.job != nil || err != nil { // of plain fields: cannot be
 		return
 	}
-	for _, office := range j.unplaced(p) {
-		if now.Sub(p.asked[office]) >= remindEvery {
-			p.asked[office] = now
-			j.s.peers.Say(office, schema.Control{Compare: &schema.Compare{To: office, ID: p.id, Spec: spec}})
-		}
-	}
-}
-
-// unplaced are the members that have not answered.
-func (j *jobs) unplaced(p *places) (all []schema.Office) {
 	members, _ := j.s.peers.Status()
 	for i := range members {
-		if _, answered, _ := j.place(p, members[i].Office); !answered {
-			all = append(all, members[i].Office)
+		m := &members[i]
+		every := remindEvery
+		if m.Heard.After(p.asked[m.Office]) {
+			every = askAlive
 		}
+		if _, answered, _ := j.place(p, m.Office); answered || now.Sub(p.asked[m.Office]) < every {
+			continue
+		}
+		p.asked[m.Office] = now
+		j.s.peers.Say(m.Office, schema.Control{Compare: &schema.Compare{To: m.Office, ID: p.id, Spec: spec}})
 	}
-	return all
 }
 
 // place is where an office's stream ends, if it has said so.
@@ -98,8 +97,10 @@ func (j *jobs) forgetPlaces(p *places) {
 		j.s.equal.client.Cancel(p.job)
 		return
 	}
-	for _, office := range j.unplaced(p) {
-		j.s.peers.Say(office, schema.Control{Compare: &schema.Compare{To: office, ID: p.id}})
+	for office := range p.asked {
+		if _, answered, _ := j.place(p, office); !answered {
+			j.s.peers.Say(office, schema.Control{Compare: &schema.Compare{To: office, ID: p.id}})
+		}
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
