@@ -139,11 +139,19 @@ func (d database) Disputed(ctx context.Context, row schema.RowID) (bool, error) 
 }
 
 func (d database) Arrived(ctx context.Context) error {
-	if err := d.Overtake(ctx); err != nil {
+	last, err := d.Last(ctx)
+	if err != nil {
 		return err
 	}
+	return d.l.clocks.Arrived(ctx, last.Seq)
+}
+
+func (d database) Last(ctx context.Context) (schema.Position, error) {
+	if err := d.Overtake(ctx); err != nil {
+		return schema.Position{}, err
+	}
 	_, last := d.l.journal.Bounds()
-	return d.l.clocks.Arrived(ctx, last)
+	return schema.Position{Epoch: d.l.journal.Epoch(), Seq: last}, nil
 }
 
 // touches are the head's row clocks.
