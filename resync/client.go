@@ -19,8 +19,9 @@ type Database interface {
 	// Create makes a table of the head's definition, and makes its changes be captured, before it returns.
 	Create(ctx context.Context, t *schema.Table) error
 	// Chunk applies rows as the head has them at a place of its stream: Inserts are written whatever stands, Deletes are of rows
-	// that are not there. Rows with own changes that the head has not met are passed by. The joins are saved with them.
-	Chunk(ctx context.Context, head schema.Office, at schema.Position, changes []schema.Change, save []Join) error
+	// that are not there. Rows with own changes that the head has not met are passed by. The joins are saved with them. It returns
+	// how many rows have to wait because another row here has their unique values.
+	Chunk(ctx context.Context, head schema.Office, at schema.Position, changes []schema.Change, save []Join) (parked int, err error)
 	// Claim makes own rows go up as if they had been changed now; absent: that there are no such rows; restored: the database went
 	// back to an earlier state.
 	Claim(ctx context.Context, table schema.TableName, keys []schema.Row, absent, restored bool) error

@@ -133,9 +133,11 @@ func (p *pass) act(ctx context.Context, at schema.Position, differ []pair) error
 		}
 	}
 	if len(write) > 0 {
-		if err := p.c.db.Chunk(ctx, p.c.headName(), at, write, nil); err != nil {
+		parked, err := p.c.db.Chunk(ctx, p.c.headName(), at, write, nil)
+		if err != nil {
 			return err
 		}
+		p.waiting(parked)
 	}
 	for _, c := range []struct {
 		keys   []schema.Row

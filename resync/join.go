@@ -369,7 +369,7 @@ func (c *Client) prepare(ctx context.Context, star state) error {
 func (c *Client) claim(ctx context.Context, s Standing, star state) error {
 	goesOn := s.Lost == "" && s.Progress.Epoch != 0 && !star.Before.halfway()
 	if s.Progress.Epoch != 0 { // so that a new log says what this office had of the head before what it now finds
-		if err := c.db.Chunk(ctx, s.Head, s.Progress, nil, nil); err != nil {
+		if _, err := c.db.Chunk(ctx, s.Head, s.Progress, nil, nil); err != nil {
 			return err
 		}
 	}
@@ -508,6 +508,10 @@ func (c *Client) copyTable(ctx context.Context, name string, state *progress, wh
 	state.Done, state.ended, state.report.Phase = true, c.cfg.Now(), "done"
 	r := state.report
 	c.mu.Unlock()
+	if r.Disputed > 0 {
+		c.cfg.Log.Warn("rows of a table that was joined waited for their unique values: another row here had them", "table", name, "rows", r.Disputed,
+			"remedy", "they are tried again by themselves; `cdc-sidecar status` tells how many still wait")
+	}
 	c.cfg.Log.Info("a table is equal to the head's", "table", name, "rows", r.Rows, "equal", r.Equal, "written", r.Repaired, "sent up", r.Sent,
 		"deleted", r.Removed, "only here", r.MissingThere, "seconds", int(r.Seconds))
 	return nil

@@ -309,15 +309,24 @@ func (p *pass) rows(ctx context.Context, at schema.Position, c *schema.Chunk, ch
 	if err != nil {
 		return err
 	}
-	if err := p.c.db.Chunk(ctx, p.c.headName(), at, still, p.join(at, &behind)); err != nil {
+	parked, err := p.c.db.Chunk(ctx, p.c.headName(), at, still, p.join(at, &behind))
+	if err != nil {
 		return err
 	}
+	p.waiting(parked)
 	p.moved(behind, c, func(r *schema.TableReport) { r.Repaired += uint64(len(still)) })
 	if p.filling() || len(changes) == 0 {
 		return nil
 	}
 	p.from, err = p.ownKey(&changes[len(changes)-1])
 	return err
+}
+
+// waiting counts rows that could not be written yet: another row here has their unique values.
+func (p *pass) waiting(rows int) {
+	if rows > 0 {
+		p.note("", func(r *schema.TableReport) { r.Disputed += uint64(rows) })
+	}
 }
 
 // hashes takes a chunk of hashes: what is not equal is asked for.

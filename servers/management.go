@@ -30,10 +30,41 @@ func (r *RabbitMQ) CreateVHost(ctx context.Context, name string) error {
 	return r.API(ctx, http.MethodPut, "permissions/"+url.PathEscape(name)+"/"+user, all, nil)
 }
 
-// DeleteVHost deletes a virtual host with its queues and closes its connections.
+// deleteAgain is how soon a virtual host is deleted again that could not be.
+const deleteAgain = 500 * time.Millisecond
+
+// DeleteVHost deletes a virtual host with its queues and closes its connections. A broker that was killed a moment ago answers
+// with an internal error until its queues are up again: it is asked again until ctx ends.
 func (r *RabbitMQ) DeleteVHost(ctx context.Context, name string) error {
-	return r.API(ctx, http.MethodDelete, "vhosts/"+url.PathEscape(name), nil, nil)
+	for first := true; ; first = false {
+		err := r.API(ctx, http.MethodDelete, "vhosts/"+url.PathEscape(name), nil, nil)
+		var refused *statusError
+		switch {
+		case !errors.As(err, &refused):
+			return err
+		case refused.code == http.StatusNotFound && !first: // the time before has done it after all
+			return nil
+		case refused.code != http.StatusInternalServerError:
+			return err
+		}
+		timer := time.NewTimer(deleteAgain)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		case <-timer.C:
+		}
+	}
 }
+
+// statusError is an answer of the management API that is no success.
+type statusError struct {
+	code   int
+	status string
+	answer []byte
+}
+
+func (e *statusError) Error() string { return fmt.Sprintf("%s: %s", e.status, e.answer) }
 
 // DeleteQueue deletes a queue with its messages.
 func (r *RabbitMQ) DeleteQueue(ctx context.Context, vhost, queue string) error {
@@ -83,7 +114,7 @@ func (r *RabbitMQ) request(ctx context.Context, method, path string, body, out a
 		return err
 	}
 	if response.StatusCode >= http.StatusMultipleChoices {
-		return fmt.Errorf("%s: %s", response.Status, answer)
+		return &statusError{response.StatusCode, response.Status, answer}
 	}
 	if out == nil {
 		return nil

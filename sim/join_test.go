@@ -86,12 +86,12 @@ func (d database) Create(_ context.Context, t *schema.Table) error {
 	return fmt.Errorf("table %s is there already", t.TableName)
 }
 
-func (d database) Chunk(ctx context.Context, head schema.Office, at schema.Position, changes []schema.Change, save []resync.Join) error {
-	_, err := d.l.applier.Chunk(ctx, head, at, schema.Stamp{}, changes, joinsOf(save))
+func (d database) Chunk(ctx context.Context, head schema.Office, at schema.Position, changes []schema.Change, save []resync.Join) (parked int, err error) {
+	taken, err := d.l.applier.Chunk(ctx, head, at, schema.Stamp{}, changes, joinsOf(save))
 	if errors.Is(err, apply.ErrElsewhere) {
-		return errors.Join(resync.ErrElsewhere, err)
+		return 0, errors.Join(resync.ErrElsewhere, err)
 	}
-	return err
+	return taken.Parked, err
 }
 
 func (d database) Claim(ctx context.Context, table schema.TableName, keys []schema.Row, absent, old bool) error {

@@ -79,12 +79,12 @@ func (t tables) Create(ctx context.Context, def *schema.Table) error {
 	return err
 }
 
-func (t tables) Chunk(ctx context.Context, head schema.Office, at schema.Position, changes []schema.Change, save []resync.Join) error {
-	_, err := t.s.applier.Chunk(ctx, head, at, schema.Stamp{}, changes, joinsOf(save))
+func (t tables) Chunk(ctx context.Context, head schema.Office, at schema.Position, changes []schema.Change, save []resync.Join) (parked int, err error) {
+	taken, err := t.s.applier.Chunk(ctx, head, at, schema.Stamp{}, changes, joinsOf(save))
 	if errors.Is(err, apply.ErrElsewhere) {
-		return errors.Join(resync.ErrElsewhere, err)
+		return 0, errors.Join(resync.ErrElsewhere, err)
 	}
-	return err
+	return taken.Parked, err
 }
 
 func (t tables) Claim(ctx context.Context, table schema.TableName, keys []schema.Row, absent, restored bool) error {
