@@ -74,7 +74,7 @@ func (e *errand) run() (losses []string) {
 
 func (e *errand) row() (epoch uint64, began string) {
 	e.t.Helper()
-	if err := e.db.QueryRowContext(e.t.Context(), `SELECT epoch, began FROM cdc_sidecar.journal`).Scan(&epoch, &began); err != nil {
+	if err := e.db.QueryRowContext(e.t.Context(), `SELECT epoch, began FROM cdc_sidecar.journal WHERE office = '`+string(e.cfg.Office)+`'`).Scan(&epoch, &began); err != nil {
 		e.t.Fatal(err)
 	}
 	return epoch, began
@@ -154,7 +154,7 @@ func TestLostAndFound(t *testing.T) {
 				t.Errorf("nothing was there to be put aside: %q", e.aside())
 			}
 
-			e.exec(`UPDATE cdc_sidecar.journal SET epoch = 5`) // a backup of an earlier life
+			e.exec(`UPDATE cdc_sidecar.journal SET epoch = 5 WHERE office = '` + string(e.cfg.Office) + `'`) // a backup of an earlier life
 			former := e.journal().Epoch
 			e.heals(schema.Restored)
 			if epoch, _ := e.row(); epoch <= former {
@@ -173,7 +173,7 @@ func TestLostAndFound(t *testing.T) {
 
 			e.killedHalfway()
 			e.heals(schema.LostJournal) // all that is left to see: the former journal is in its folder
-			e.exec(`DELETE FROM cdc_sidecar.journal`)
+			e.exec(`DELETE FROM cdc_sidecar.journal WHERE office = '` + string(e.cfg.Office) + `'`)
 			e.heals(schema.Stranger)
 			if folders := e.aside(); len(folders) != keptLost || strings.HasSuffix(folders[0], movingSuffix) || strings.HasSuffix(folders[1], movingSuffix) {
 				t.Errorf("left are %q", folders)
