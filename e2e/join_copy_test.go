@@ -121,6 +121,7 @@ func loadTable(ctx context.Context, src *sql.Tx, dst *sql.DB, table string) erro
 
 // Branches begin with a copy of the head from a while ago, while the head goes on: only what has changed since is sent.
 func TestABranchBeginsWithACopy(t *testing.T) {
+	wholeOnly(t)
 	set := shared.Set(t)
 	bin := binary(t, "CDC_RACE_BINARY")
 	rows := sized(12_000, 200_000)

@@ -121,6 +121,7 @@ func TestJoiningSidesAreKilled(t *testing.T) {
 
 // The line is cut and the queue purged while branches join.
 func TestLinksAreCutDuringAJoin(t *testing.T) {
+	wholeOnly(t)
 	set := shared.Set(t)
 	rows := sized(20_000, 200_000)
 	f := slowJoin(t, set, binary(t, "CDC_RACE_BINARY"), rows, sized(5000, 20_000),
@@ -161,6 +162,7 @@ func TestLinksAreCutDuringAJoin(t *testing.T) {
 
 // A join keeps the pace that its configuration sets, so that it leaves the line to others.
 func TestAJoinKeepsItsPace(t *testing.T) {
+	wholeOnly(t)
 	set := shared.Set(t)
 	const pace = 4000
 	f := slowJoin(t, set, binary(t, "CDC_RACE_BINARY"), 30_000, pace, fleet.Spec{Name: "north", Database: set.Postgres[1]})

@@ -132,6 +132,7 @@ func TestAnOldDatabaseJoins(t *testing.T) {
 
 // What only a branch has is deleted, or kept there, if its configuration says so.
 func TestAnOldDatabaseJoinsWithoutSending(t *testing.T) {
+	wholeOnly(t)
 	set := shared.Set(t)
 	bin := binary(t, "CDC_RACE_BINARY")
 	const deletes, keeps = "join: {extra: delete}\n", "join: {extra: keep}\n"
@@ -160,6 +161,7 @@ func TestAnOldDatabaseJoinsWithoutSending(t *testing.T) {
 
 // A branch that is to be replaced takes every row; one whose operator says that it is equal takes none, and what comes later.
 func TestAnOldDatabaseIsReplacedOrTrusted(t *testing.T) {
+	wholeOnly(t)
 	set := shared.Set(t)
 	bin := binary(t, "CDC_RACE_BINARY")
 	const replaces, trusts = "join: replace\n", "join: none\n"

@@ -81,6 +81,7 @@ func (h *hanging) release(t *testing.T) {
 // The head has a slow synchronous standby: commits are in its log, and at the branches, long before the head's own sessions see
 // them. A reader of its tables that took the log's word for what is visible would miss them.
 func TestAJoinBehindASlowStandby(t *testing.T) {
+	wholeOnly(t)
 	set := shared.Set(t)
 	own := servers.ForTest(t, servers.Spec{Postgres: 1, PostgresSettings: []string{"fsync=off"}})
 	bin := binary(t, "CDC_RACE_BINARY")

@@ -142,6 +142,7 @@ func texts(t *testing.T, o *fleet.Office, query string) []string {
 // come to, rows that only the head has, and the same ones. Nothing that anybody wrote is lost: it stands in the row, or in the
 // conflict log, and counters have the exact sum.
 func TestEverybodyWritesDuringAJoin(t *testing.T) {
+	wholeOnly(t)
 	set := shared.Set(t)
 	rows := sized(10_000, 200_000)
 	slow := fmt.Sprintf("join: {rows: %d}\n", sized(16_000, 40_000)) // so that there is something before the cursor and behind it

@@ -74,6 +74,7 @@ func own(t *testing.T, postgres int) *servers.Set {
 // Both branches get yesterday's backup: what everybody did since comes back from the head, and what their applications wrote to
 // the restored tables, before the sidecars came, goes up.
 func TestBranchesRestoredFromBackups(t *testing.T) {
+	wholeOnly(t)
 	set := own(t, 2)
 	f := company(t, set, binary(t, "CDC_RACE_BINARY"), three(set)...)
 	must(t, f.Start(within(t, stuck)))
@@ -114,6 +115,7 @@ func TestAHeadRestoredFromABackup(t *testing.T) {
 }
 
 func TestAMariaDBHeadRestoredFromABackup(t *testing.T) {
+	wholeOnly(t)
 	set := own(t, 2)
 	restoredHead(t, set, mariaDBHead(set))
 }

@@ -58,6 +58,7 @@ func TestBranchesWithoutTheirLogs(t *testing.T) {
 
 // RESET MASTER looks like a backup, for the binlog begins anew.
 func TestABranchWhoseBinlogWasReset(t *testing.T) {
+	wholeOnly(t)
 	set := shared.Set(t)
 	f := company(t, set, binary(t, "CDC_RACE_BINARY"), three(set)...)
 	must(t, f.Start(within(t, stuck)))

@@ -53,6 +53,7 @@ func follower(t *testing.T, of, server *servers.Postgres) (data string, follows 
 
 // A branch's database fails over to a standby, which has everything but the slot; applications go on there before the sidecar does.
 func TestABranchThatFailedOver(t *testing.T) {
+	wholeOnly(t)
 	set := own(t, 3)
 	f := company(t, set, binary(t, "CDC_RACE_BINARY"), three(set)...)
 	must(t, f.Start(within(t, stuck)))

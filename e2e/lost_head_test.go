@@ -45,9 +45,11 @@ func TestAHeadWithoutItsJournal(t *testing.T) {
 }
 
 func TestAHeadWithoutItsSlot(t *testing.T) {
+	wholeOnly(t)
 	losingHead(t, three, loss{func(t *testing.T, o *fleet.Office) { must(t, dropSlot(within(t, stuck), o)) }, "log lost"})
 }
 
 func TestAHeadWithoutItsBinlog(t *testing.T) {
+	wholeOnly(t)
 	losingHead(t, mariaDBHead, loss{func(t *testing.T, o *fleet.Office) { must(t, purgeBinlog(within(t, stuck), o)) }, "log lost"})
 }

@@ -41,6 +41,7 @@ func finds(t *testing.T, o *fleet.Office, before uint64, why string) {
 // An office that loses its journal while it has changes that were never sent ends equal to the others, with those changes, and
 // with what they wrote meanwhile.
 func TestALostJournal(t *testing.T) {
+	wholeOnly(t)
 	bin, set := binary(t, "CDC_RACE_BINARY"), shared.Set(t)
 	f := company(t, set, bin, three(set)...)
 	var l ledger
@@ -60,6 +61,7 @@ func TestALostJournal(t *testing.T) {
 
 // The slot, or the binlog, is gone with what it would still have delivered: the tables have it.
 func TestALostLog(t *testing.T) {
+	wholeOnly(t)
 	bin, set := binary(t, "CDC_RACE_BINARY"), shared.Set(t)
 	f := company(t, set, bin, three(set)...)
 	var l ledger

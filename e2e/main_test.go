@@ -100,6 +100,15 @@ func patience() time.Duration {
 // full reports whether the sizes of the promise are asked for (make test FULL=1), not those of every day.
 func full() bool { return os.Getenv("CDC_FULL") != "" }
 
+// wholeOnly leaves a test to the full sizes: what it shows is shown every day by another one like it, or in the rooms, and what
+// is run every day has twelve minutes.
+func wholeOnly(t *testing.T) {
+	t.Helper()
+	if !full() {
+		t.Skip("with the full sizes: make test FULL=1")
+	}
+}
+
 // sized is the size of every day, or the full one.
 func sized[T any](short, whole T) T {
 	if full() {

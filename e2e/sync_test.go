@@ -213,6 +213,7 @@ func TestManualBranch(t *testing.T) {
 
 // A head that synchronises by hand: what came from one branch is at the other behind the sync, too.
 func TestManualHead(t *testing.T) {
+	wholeOnly(t)
 	bin, set := binary(t, "CDC_RACE_BINARY"), shared.Set(t)
 	f := byHand(t, set, bin, 0)
 	head, north, south := f.Head(), f.Offices[atNorth], f.Offices[atSouth]
@@ -262,6 +263,7 @@ func TestManualHead(t *testing.T) {
 
 // Both sides synchronise by hand: a sync waits for the other's, and says so; who is done closes his line, and is not waited for.
 func TestManualOnBothSides(t *testing.T) {
+	wholeOnly(t)
 	bin, set := binary(t, "CDC_RACE_BINARY"), shared.Set(t)
 	f := byHand(t, set, bin, 0, atNorth)
 	head, north := f.Head(), f.Offices[atNorth]

@@ -137,6 +137,7 @@ func TestVerify(t *testing.T) {
 }
 
 func TestVerifyWithMariaDBAsTheHead(t *testing.T) {
+	wholeOnly(t)
 	bin, set := binary(t, "CDC_RACE_BINARY"), shared.Set(t)
 	f := filled(t, set, bin, sized(300, 100000), []fleet.Spec{
 		{Name: "head", Role: schema.Head, Database: set.MariaDB[0]},
