@@ -76,7 +76,7 @@ var plantedBugs = []struct {
 		p.writes, p.coarse, p.skews = 80, time.Microsecond, [5]time.Duration{}
 	}},
 	{"moving rows believed", []schema.Bug{schema.MovingBelieved}, 200, comparing},
-	{"a chunk taken anywhere", []schema.Bug{schema.ChunkAnywhere}, 200, comparing},
+	{"a chunk taken anywhere", []schema.Bug{schema.ChunkAnywhere}, 2000, comparing},
 	{"released before it is reported", []schema.Bug{schema.ReleasedBeforeReported}, 1000, slowCapture},
 }
 
