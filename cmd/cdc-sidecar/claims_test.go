@@ -50,7 +50,13 @@ func newClaiming(t *testing.T, engine string) (o office, source capture.Source, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	o = newOffice(Config{Office: "claiming-" + schema.Office(engine), Role: schema.Branch, Database: dsn}, nil)
+	cfg := Config{Office: "claiming-" + schema.Office(engine), Role: schema.Branch, Database: dsn}
+	o = newOffice(cfg, nil)
+	t.Cleanup(func() { // other tests count on a server without tables of ours
+		if err := toolsFor(cfg).Teardown(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
 	db, err := o.sql()
 	if err != nil {
 		t.Fatal(err)
