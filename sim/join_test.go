@@ -266,7 +266,9 @@ func compareSomewhere(w *world) {
 
 // verify has every branch compared with the head, and waits for the results.
 func (w *world) verify() error {
+	w.mu.Lock()
 	w.plan.slow = ""
+	w.mu.Unlock()
 	for _, o := range w.offices[1:] {
 		w.compared = append(w.compared, comparison{o, o.life, resync.Spec{}, o.life.client.Start(resync.Spec{}, nil)})
 	}

@@ -64,7 +64,10 @@ const slowness = 20 * time.Second
 // gate waits until the run lets who through; gone ends that with an error.
 func (w *world) gate(ctx context.Context, gone <-chan struct{}, who string) error {
 	t := &ticket{who: who, pass: make(chan struct{})}
-	if who == w.plan.slow {
+	w.mu.Lock()
+	slow := who == w.plan.slow
+	w.mu.Unlock()
+	if slow {
 		select {
 		case <-time.After(slowness):
 		case <-gone:
