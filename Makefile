@@ -54,7 +54,7 @@ test: ## Every test, on real servers (FULL=1 for the large sizes)
 		go test -race -count 1 -p 1 -timeout $(TEST_TIMEOUT) ./...
 	go test -count 1 -timeout $(TEST_TIMEOUT) ./sim
 
-# The race detector makes a seed ten times as long: `make test` runs a hundred with it, and two thousand without.
+# The race detector makes a seed ten times as long: `make test` runs a hundred with it, and a thousand without.
 .PHONY: sim
 sim: $(GOTMPDIR) ## The simulation: SEEDS=n seeds, from FROM=k on
 	@scripts/prerequisites go

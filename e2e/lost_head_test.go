@@ -41,6 +41,7 @@ func losingHead(t *testing.T, offices func(*servers.Set) []fleet.Spec, l loss) {
 }
 
 func TestAHeadWithoutItsJournal(t *testing.T) {
+	wholeOnly(t)
 	losingHead(t, three, loss{func(t *testing.T, o *fleet.Office) { must(t, os.RemoveAll(o.Data())) }, "journal lost"})
 }
 

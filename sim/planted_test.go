@@ -52,7 +52,7 @@ var plantedBugs = []struct {
 	{"progress row behind the rows", []schema.Bug{schema.ProgressBehind}, 50, contended},
 	{"absence believed", []schema.Bug{schema.AbsenceBelieved, schema.StaleAbsenceUntold}, 400, seenLate},
 	{"stale absence not told again", []schema.Bug{schema.StaleAbsenceUntold}, 400, seenLate},
-	{"order of waiting changes lost", []schema.Bug{schema.ParkedOrderLost}, 400, func(p *plan) {
+	{"order of waiting changes lost", []schema.Bug{schema.ParkedOrderLost}, 2000, func(p *plan) {
 		contended(p)
 		p.unique = true
 	}},

@@ -5,5 +5,5 @@ package sim_test
 const (
 	raceDetector = false
 	// seeds are run in each `make test`.
-	seeds = 2000
+	seeds = 1000
 )
