@@ -305,6 +305,9 @@ func (a *Applier) release(ses session) {
 func (a *Applier) spoiled(ses session) {
 	ses.close()
 	a.dropIdle()
+	a.mu.Lock()
+	a.parked = nil // its last commit may have been made, with what it parked
+	a.mu.Unlock()
 }
 
 func (a *Applier) dropIdle() {

@@ -1,9 +1,11 @@
 package apply
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -127,6 +129,35 @@ func TestParked(t *testing.T) {
 		}
 		p.next(update(item, "2", "b", "7"))
 		p.want(items, "1 z 1\n2 b 7\n3 y 3")
+	})
+}
+
+// The answer to a COMMIT is lost. What that transaction parked waits nevertheless, and is written when it can be.
+func TestParkedInACommitWithoutAnswer(t *testing.T) {
+	eachParking(t, func(p *parking) {
+		wire := newWire(p.world)
+		p.next(update(item, "3", "c", "4"))
+		var broken atomic.Bool
+		cut := func(said []byte) fate {
+			if bytes.Contains(said, []byte("COMMIT")) && broken.CompareAndSwap(false, true) {
+				return answered
+			}
+			return passes
+		}
+		wire.cut.Store(&cut)
+		t := p.tx(p.sender, 5, 400, insert(item, "2", "a", "2"))
+		t.Origin = north
+		if err := p.applier.Apply(p.Context(), p.sender, []schema.Transaction{t}); err == nil {
+			p.Fatal("the lost answer was not noticed")
+		}
+		p.settled()
+		if err := p.applier.Apply(p.Context(), p.sender, []schema.Transaction{t}); err != nil { // it is sent once more
+			p.Fatal(err)
+		}
+		p.next(update(item, "1", "z", "1"))
+		p.tend()
+		p.want(items, "1 z 1\n2 a 2\n3 c 4")
+		p.wantParked()
 	})
 }
 
