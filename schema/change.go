@@ -16,6 +16,7 @@ const (
 	Update
 	Delete
 	Truncate
+	Define // the table's definition changed: Change.Definition
 )
 
 func (o Op) String() string {
@@ -28,6 +29,8 @@ func (o Op) String() string {
 		return "delete"
 	case Truncate:
 		return "truncate"
+	case Define:
+		return "define"
 	default:
 		return fmt.Sprintf("op(%d)", uint8(o))
 	}
@@ -53,6 +56,8 @@ type Change struct {
 	// Restored says of a claimed change that the office's database went back to an earlier state: even what the office itself sent
 	// since what it has seen may be newer.
 	Restored bool
+	// Definition is not nil of a Define: what became of the table. Table is then the new definition's, of a dropped one the old.
+	Definition *DefinitionChange
 }
 
 // Decision is what a resolution tells of the image that it carries: whose it is, so that later changes are compared with it.
@@ -114,9 +119,11 @@ func (c *Change) Validate() error {
 	switch {
 	case c.Table == nil:
 		return errors.New("change without a table")
-	case c.Op == Truncate:
+	case (c.Op == Define) != (c.Definition != nil):
+		return fmt.Errorf("table %s: %s, and a definition: %t", c.Table.TableName, c.Op, c.Definition != nil)
+	case c.Op == Truncate, c.Op == Define:
 		return nil
-	case c.Op < Insert || c.Op > Truncate:
+	case c.Op < Insert || c.Op > Define:
 		return fmt.Errorf("table %s: unknown operation %d", c.Table.TableName, c.Op)
 	case c.Before != nil && len(c.Before) != len(c.Table.Columns), c.After != nil && len(c.After) != len(c.Table.Columns):
 		return fmt.Errorf("table %s: an image has another number of columns than the definition (%d)", c.Table.TableName, len(c.Table.Columns))

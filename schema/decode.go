@@ -390,8 +390,8 @@ func (d *batchDecoder) transaction(s span) (Transaction, error) {
 func (d *batchDecoder) change(s span) (Change, error) {
 	var c Change
 	var table uint64
-	var before, after, decided span
-	var hasBefore, hasAfter, hasDecided bool
+	var before, after, decided, definition span
+	var hasBefore, hasAfter, hasDecided, hasDefinition bool
 	err := d.fields(s, func(n protowire.Number, v uint64, body span) error {
 		switch n {
 		case 1:
@@ -410,6 +410,8 @@ func (d *batchDecoder) change(s span) (Change, error) {
 			c.Claimed = v != 0
 		case 8:
 			c.Restored = v != 0
+		case 9:
+			definition, hasDefinition = body, true
 		}
 		return nil
 	})
@@ -432,6 +434,11 @@ func (d *batchDecoder) change(s span) (Change, error) {
 	}
 	if hasDecided {
 		if c.Decided, err = d.decision(decided); err != nil {
+			return c, err
+		}
+	}
+	if hasDefinition {
+		if c.Definition, err = ParseDefinitionChange([]byte(d.text[definition.from:definition.to])); err != nil {
 			return c, err
 		}
 	}

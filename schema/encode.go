@@ -177,6 +177,9 @@ func sizeChange(c *Change, table uint32) int {
 			n += sizeUint(1)
 		}
 	}
+	if c.Definition != nil {
+		n += sizeField(len(appendDefinitionChange(nil, c.Definition)))
+	}
 	return n
 }
 
@@ -194,7 +197,11 @@ func appendChange(b []byte, c *Change, table uint32) []byte {
 	if c.Decided != nil {
 		b = protowire.AppendBytes(protowire.AppendTag(b, 5, protowire.BytesType), appendDecision(nil, c.Decided))
 	}
-	return appendBool(appendBool(appendBool(b, 6, c.Blind), 7, c.Claimed), 8, c.Restored)
+	b = appendBool(appendBool(appendBool(b, 6, c.Blind), 7, c.Claimed), 8, c.Restored)
+	if c.Definition != nil {
+		b = protowire.AppendBytes(protowire.AppendTag(b, 9, protowire.BytesType), appendDefinitionChange(nil, c.Definition))
+	}
+	return b
 }
 
 func appendDecision(b []byte, d *Decision) []byte {

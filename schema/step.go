@@ -1,0 +1,326 @@
+package schema
+
+import (
+	"slices"
+)
+
+// StepKind is one thing that a schema change does to a table. The set is closed; every dialect renders each of them.
+type StepKind string
+
+// The kinds of steps, in the order in which Diff has them: what stands in the way goes first, what needs others comes last.
+const (
+	CreateTable      StepKind = "create table"
+	DropTable        StepKind = "drop table"
+	RenameTable      StepKind = "rename table"
+	DropForeignKey   StepKind = "drop foreign key"
+	DropCheck        StepKind = "drop check"
+	DropIndex        StepKind = "drop index"
+	RenameColumn     StepKind = "rename column"
+	DropColumn       StepKind = "drop column"
+	AddColumn        StepKind = "add column"
+	AddLabels        StepKind = "add labels"
+	ChangeType       StepKind = "change type"
+	ChangeComputed   StepKind = "change computed"
+	ChangeDefault    StepKind = "change default"
+	ChangeNullable   StepKind = "change nullable"
+	ChangeSerial     StepKind = "change serial"
+	ChangeKey        StepKind = "change key"
+	AddIndex         StepKind = "add index"
+	AddCheck         StepKind = "add check"
+	AddForeignKey    StepKind = "add foreign key"
+	ChangeComment    StepKind = "change comment"
+	ChangeColComment StepKind = "change column comment"
+)
+
+// Step is one step from one definition to another. Was and Is are the whole definitions; Column says which of Is' columns it is
+// about (DropColumn: which of Was'), WasColumn which of Was'; -1 where it is about none.
+type Step struct {
+	Kind       StepKind
+	Was, Is    *Definition
+	Column     int
+	WasColumn  int
+	Index      *Index
+	ForeignKey *ForeignKey
+	Check      *Check
+}
+
+// Diff is what leads from one definition of a table to another, in an order in which it can be done. Either may be nil. Columns
+// are the same when their IDs are, else when their names are; indexes and constraints go by name. Equal definitions, of which
+// Fingerprint is equal, need no steps but for comments.
+func Diff(was, is *Definition) []Step {
+	switch {
+	case was == nil && is == nil:
+		return nil
+	case was == nil:
+		return []Step{{Kind: CreateTable, Is: is, Column: -1, WasColumn: -1}}
+	case is == nil:
+		return []Step{{Kind: DropTable, Was: was, Column: -1, WasColumn: -1}}
+	}
+	d := diffing{was: was, is: is, from: columnsFrom(was, is)}
+	if was.TableName != is.TableName {
+		d.add(RenameTable, -1)
+	}
+	d.drops()
+	d.columns()
+	d.adds()
+	return d.steps
+}
+
+// columnsFrom says for each column of is which of was' it was; -1: it is new.
+func columnsFrom(was, is *Definition) []int {
+	from := make([]int, len(is.Columns))
+	for i := range is.Columns {
+		from[i] = -1
+		id := is.Details[i].ID
+		if id != 0 {
+			from[i] = slices.IndexFunc(was.Details, func(d ColumnDetail) bool { return d.ID == id })
+		}
+	}
+	for i := range is.Columns {
+		if from[i] >= 0 {
+			continue
+		}
+		at := was.Column(is.Columns[i].Name)
+		// The name of a column whose ID is known to be another's is a new column's: it was dropped and added again.
+		if at >= 0 && !slices.Contains(from, at) && (was.Details[at].ID == 0 || is.Details[i].ID == 0) {
+			from[i] = at
+		}
+	}
+	return from
+}
+
+type diffing struct {
+	was, is *Definition
+	from    []int
+	steps   []Step
+}
+
+func (d *diffing) add(kind StepKind, column int) *Step {
+	s := Step{Kind: kind, Was: d.was, Is: d.is, Column: column, WasColumn: -1}
+	if column >= 0 && kind != DropColumn {
+		s.WasColumn = d.from[column]
+	}
+	d.steps = append(d.steps, s)
+	return &d.steps[len(d.steps)-1]
+}
+
+// drops are the steps that take something away which columns may hang on.
+func (d *diffing) drops() {
+	names := d.renames()
+	for i, k := range d.was.ForeignKeys {
+		if !slices.ContainsFunc(d.is.ForeignKeys, func(o ForeignKey) bool { return sameForeignKey(k, o, names) }) {
+			d.add(DropForeignKey, -1).ForeignKey = &d.was.ForeignKeys[i]
+		}
+	}
+	for i, c := range d.was.Checks {
+		if !slices.ContainsFunc(d.is.Checks, func(o Check) bool { return sameCheck(c, o, names) }) {
+			d.add(DropCheck, -1).Check = &d.was.Checks[i]
+		}
+	}
+	for i, x := range d.was.Indexes {
+		if !slices.ContainsFunc(d.is.Indexes, func(o Index) bool { return sameIndex(x, o, names) }) {
+			d.add(DropIndex, -1).Index = &d.was.Indexes[i]
+		}
+	}
+}
+
+// renames are the columns' names in is, by those in was.
+func (d *diffing) renames() map[string]string {
+	names := map[string]string{}
+	for i, at := range d.from {
+		if at >= 0 {
+			names[d.was.Columns[at].Name] = d.is.Columns[i].Name
+		}
+	}
+	return names
+}
+
+func (d *diffing) columns() {
+	for i, at := range d.from {
+		if at >= 0 && d.was.Columns[at].Name != d.is.Columns[i].Name {
+			d.add(RenameColumn, i)
+		}
+	}
+	for i := range d.was.Columns {
+		if !slices.Contains(d.from, i) {
+			d.add(DropColumn, i).WasColumn = i
+		}
+	}
+	for i, at := range d.from {
+		if at < 0 {
+			d.add(AddColumn, i)
+			continue
+		}
+		d.column(i, &d.was.Columns[at], &d.is.Columns[i], &d.was.Details[at], &d.is.Details[i])
+	}
+	if !slices.Equal(d.key(d.was, d.renames()), d.key(d.is, nil)) {
+		d.add(ChangeKey, -1)
+	}
+}
+
+// column are the steps that make one column what it shall be.
+func (d *diffing) column(i int, a, b *Column, x, y *ColumnDetail) {
+	switch {
+	case AddsLabels(a, b):
+		d.add(AddLabels, i)
+	case !sameType(a, b):
+		d.add(ChangeType, i)
+	}
+	if x.Computed != y.Computed || x.Stored != y.Stored {
+		d.add(ChangeComputed, i)
+	}
+	if x.Default != y.Default {
+		d.add(ChangeDefault, i)
+	}
+	if a.Nullable != b.Nullable {
+		d.add(ChangeNullable, i)
+	}
+	if x.Serial != y.Serial || a.Identity != b.Identity {
+		d.add(ChangeSerial, i)
+	}
+	if x.Comment != y.Comment {
+		d.add(ChangeColComment, i)
+	}
+}
+
+// key are the key's columns by name.
+func (d *diffing) key(t *Definition, renames map[string]string) []string {
+	var names []string
+	for _, k := range t.Key {
+		name := t.Columns[k].Name
+		if to, ok := renames[name]; ok {
+			name = to
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+func (d *diffing) adds() {
+	names := d.renames()
+	for i, x := range d.is.Indexes {
+		if !slices.ContainsFunc(d.was.Indexes, func(o Index) bool { return sameIndex(o, x, names) }) {
+			d.add(AddIndex, -1).Index = &d.is.Indexes[i]
+		}
+	}
+	for i, c := range d.is.Checks {
+		if !slices.ContainsFunc(d.was.Checks, func(o Check) bool { return sameCheck(o, c, names) }) {
+			d.add(AddCheck, -1).Check = &d.is.Checks[i]
+		}
+	}
+	for i, k := range d.is.ForeignKeys {
+		if !slices.ContainsFunc(d.was.ForeignKeys, func(o ForeignKey) bool { return sameForeignKey(o, k, names) }) {
+			d.add(AddForeignKey, -1).ForeignKey = &d.is.ForeignKeys[i]
+		}
+	}
+	if d.was.Comment != d.is.Comment {
+		d.add(ChangeComment, -1)
+	}
+}
+
+// sameType: Native tells types apart that are of one kind.
+func sameType(a, b *Column) bool {
+	return a.Kind == b.Kind && a.Size == b.Size && a.Scale == b.Scale && a.Unsigned == b.Unsigned && a.Fixed == b.Fixed &&
+		a.Native == b.Native && slices.Equal(a.Labels, b.Labels)
+}
+
+// AddsLabels reports whether b is a with more labels, and otherwise the same.
+func AddsLabels(a, b *Column) bool {
+	if a.Kind != b.Kind || a.Kind != KindEnum && a.Kind != KindSet || len(b.Labels) <= len(a.Labels) {
+		return false
+	}
+	return !slices.ContainsFunc(a.Labels, func(l string) bool { return !slices.Contains(b.Labels, l) })
+}
+
+func renamed(columns []string, names map[string]string) []string {
+	out := slices.Clone(columns)
+	for i, c := range out {
+		if to, ok := names[c]; ok {
+			out[i] = to
+		}
+	}
+	return out
+}
+
+// sameIndex compares an index of was with one of is. Expressions are compared as they are written: with a renamed column in
+// them, the index is made anew.
+func sameIndex(was, is Index, names map[string]string) bool {
+	if !SameName(was.Name, is.Name) || was.Unique != is.Unique || was.Method != is.Method || was.Where != is.Where ||
+		was.Native != is.Native || len(was.Parts) != len(is.Parts) {
+		return false
+	}
+	for i, p := range was.Parts {
+		if to, ok := names[p.Column]; ok {
+			p.Column = to
+		}
+		if p != is.Parts[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func sameForeignKey(was, is ForeignKey, names map[string]string) bool {
+	return SameName(was.Name, is.Name) && was.Parent == is.Parent && was.OnDelete == is.OnDelete && was.OnUpdate == is.OnUpdate &&
+		slices.Equal(renamed(was.Columns, names), is.Columns) && slices.Equal(was.ParentColumns, is.ParentColumns)
+}
+
+func sameCheck(was, is Check, _ map[string]string) bool {
+	return SameName(was.Name, is.Name) && was.Expression == is.Expression
+}
+
+// Widens reports whether every value of a fits into b as it is.
+func Widens(a, b *Column) bool {
+	if a.Kind != b.Kind {
+		return a.Kind == KindInt && b.Kind == KindDecimal && (b.Size == 0 || b.Size-max(b.Scale, 0) >= 20)
+	}
+	atLeast := func(x, y int) bool { return y == 0 || x != 0 && y >= x }
+	switch a.Kind {
+	case KindInt:
+		return a.Unsigned == b.Unsigned && atLeast(a.Size, b.Size) || a.Unsigned && !b.Unsigned && a.Size != 0 && (b.Size == 0 && a.Size < 64 || b.Size > a.Size)
+	case KindDecimal:
+		return b.Size == 0 || a.Size != 0 && b.Scale >= a.Scale && b.Size-b.Scale >= a.Size-a.Scale
+	case KindText, KindBytes:
+		return atLeast(a.Size, b.Size) && a.Fixed == b.Fixed
+	case KindFloat:
+		return atLeast(a.Size, b.Size)
+	case KindTime, KindTimeTZ, KindTimestamp, KindTimestampTZ:
+		return b.Scale < 0 || a.Scale >= 0 && b.Scale >= a.Scale
+	case KindEnum, KindSet:
+		return !slices.ContainsFunc(a.Labels, func(l string) bool { return !slices.Contains(b.Labels, l) })
+	case KindBit:
+		return a.Fixed == b.Fixed && (a.Size == b.Size || !a.Fixed && atLeast(a.Size, b.Size))
+	}
+	return a.Native == b.Native
+}
+
+// Destroys says why a step is not to be done without being asked for: it takes data away, or makes rows impossible that other
+// offices may still write. Empty: it is harmless.
+func (s *Step) Destroys() string {
+	switch s.Kind {
+	case DropTable:
+		return "it drops the table with its rows"
+	case DropColumn:
+		return "it drops the column with its values"
+	case ChangeType:
+		if !Widens(&s.Was.Columns[s.WasColumn], &s.Is.Columns[s.Column]) {
+			return "the new type does not hold every value of the old one"
+		}
+	case ChangeNullable:
+		if !s.Is.Columns[s.Column].Nullable {
+			return "rows with NULL would be impossible"
+		}
+	case ChangeComputed:
+		return "it computes the column anew"
+	case ChangeKey:
+		return "rows go by another key"
+	case AddIndex:
+		if s.Index.Unique {
+			return "rows with equal values would be impossible"
+		}
+	case AddCheck, AddForeignKey:
+		return "rows that do not meet it would be impossible"
+	case CreateTable, RenameTable, DropForeignKey, DropCheck, DropIndex, RenameColumn, AddColumn, AddLabels, ChangeDefault, ChangeSerial, ChangeComment, ChangeColComment:
+	}
+	return ""
+}
