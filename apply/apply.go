@@ -41,6 +41,9 @@ type session interface {
 	save()
 	restore()
 	restart() // the transaction is rolled back and begins again
+	// hush has foreign keys neither check nor follow what is written from now on, until it is told off, or until an undo. It goes
+	// out with the next run. It reports false where the session's user may not do that; then nothing changes.
+	hush(on bool) bool
 	// run executes steps in order and returns how many rows each hit; of steps that were joined only the sum of their hits is
 	// meant. When one fails, those behind it are not executed; failed is its index (of joined steps the first one's), or -1
 	// when only a run of single steps could tell.

@@ -156,7 +156,10 @@ func (w *writer) chunk(ctx context.Context, tx *schema.Transaction) (taken Taken
 			return taken, err
 		}
 	}
-	taken.Held, taken.Parked, taken.Filtered = int(w.tally.Held), int(w.tally.Parked), int(w.tally.Filtered)
+	for _, d := range w.waiting.all() { // what is left of the parked ones
+		taken.Parked += len(d.queue)
+	}
+	taken.Held, taken.Filtered = int(w.tally.Held), int(w.tally.Filtered)
 	w.tally.Inserts, w.tally.Updates, w.tally.Deletes = uint64(taken.Inserted), uint64(taken.Updated), uint64(taken.Deleted)
 	return taken, nil
 }

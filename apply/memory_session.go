@@ -21,7 +21,8 @@ type memorySession struct {
 func (s *memorySession) defs() *definitions { return &s.definition }
 func (s *memorySession) user() string       { return "sidecar" }
 func (s *memorySession) worn() bool         { return false }
-func (s *memorySession) queue(string)       {} // the tables have no sequences
+func (s *memorySession) queue(string)       {}              // the tables have no sequences
+func (s *memorySession) hush(bool) bool     { return true } // nor foreign keys
 
 func (s *memorySession) judge(err error) verdict {
 	var e *memoryError

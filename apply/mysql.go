@@ -51,6 +51,7 @@ type mysqlSession struct {
 	account    string // as a GRANT names it
 	definition definitions
 	queued     []string
+	hushed     bool // foreign keys do nothing
 	query      []byte
 	tuples     []int               // rows of each statement in query; 0 for a queued one
 	rowWord    []byte              // see mysqlRowWord
@@ -155,10 +156,24 @@ func (s *mysqlSession) record(ctx context.Context, office, origin schema.Office,
 	return err
 }
 
-func (s *mysqlSession) begin()   { s.queued = append(s.queued[:0], "START TRANSACTION") }
+func (s *mysqlSession) begin()   { s.anew("START TRANSACTION") }
 func (s *mysqlSession) save()    { s.queued = append(s.queued, "SAVEPOINT cdc") } // replaces the one before
-func (s *mysqlSession) restore() { s.queued = append(s.queued[:0], "ROLLBACK TO SAVEPOINT cdc") }
-func (s *mysqlSession) restart() { s.queued = append(s.queued[:0], "ROLLBACK", "START TRANSACTION") }
+func (s *mysqlSession) restore() { s.anew("ROLLBACK TO SAVEPOINT cdc") }
+func (s *mysqlSession) restart() { s.anew("ROLLBACK", "START TRANSACTION") }
+
+// anew drops what is queued. No setting outlives a try: foreign keys work again behind these statements.
+func (s *mysqlSession) anew(statements ...string) {
+	s.queued = append(s.queued[:0], statements...)
+	s.hush(false)
+}
+
+func (s *mysqlSession) hush(on bool) bool {
+	if on != s.hushed {
+		s.hushed = on
+		s.queued = append(s.queued, map[bool]string{true: "SET SESSION foreign_key_checks = 0", false: "SET SESSION foreign_key_checks = 1"}[on])
+	}
+	return true
+}
 
 func (s *mysqlSession) rollback(ctx context.Context) error {
 	s.queued = s.queued[:0]

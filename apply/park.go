@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 
-	"cdc-sidecar/catalog"
 	"cdc-sidecar/schema"
 )
 
@@ -327,39 +326,6 @@ func (w *writer) writeWaiting(ctx context.Context, st *step, queue []schema.Tran
 	return w.writeComposed(ctx, st, queue, func(map[schema.RowID]schema.Row, []schema.RowID) (map[schema.RowID]*standingRow, error) {
 		return w.standing, nil
 	})
-}
-
-// exchange is writeWaiting for rows that have one another's unique values: they let go of them first, where they may be NULL.
-func (w *writer) exchange(ctx context.Context, st *step, queue []schema.Transaction) (bool, error) {
-	return w.writeComposed(ctx, st, queue, func(rows map[schema.RowID]schema.Row, order []schema.RowID) (map[schema.RowID]*standingRow, error) {
-		bare := map[schema.RowID]*standingRow{}
-		for _, id := range order {
-			s := *w.standing[id]
-			bare[id] = &s
-			if s.row == nil || rows[id] == nil {
-				continue
-			}
-			let := withoutUnique(s.table, s.row)
-			if err := w.become(ctx, st, &s, let); err != nil {
-				return nil, err
-			}
-			bare[id] = &standingRow{table: s.table, key: s.key, row: let}
-		}
-		return bare, nil
-	})
-}
-
-// withoutUnique is a row with NULL in all columns of unique keys that may be so, but for those of its own key.
-func withoutUnique(t *catalog.Table, r schema.Row) schema.Row {
-	r = slices.Clone(r)
-	for _, columns := range t.Unique {
-		for _, i := range columns {
-			if c := &t.Columns[i]; c.Nullable && !c.Generated && !slices.Contains(t.Key, i) {
-				r[i] = schema.NullValue()
-			}
-		}
-	}
-	return r
 }
 
 // writeComposed writes rows as they are behind a queue of changes; first makes them ready for that, and says how they stand then.

@@ -167,6 +167,9 @@ func (s *postgresSession) restart() {
 	s.queued, s.saved = append(s.queued[:0], "ROLLBACK", "BEGIN"), false
 }
 
+// hush has nothing to do: the replica role does it all the time.
+func (s *postgresSession) hush(bool) bool { return !s.fires }
+
 func (s *postgresSession) rollback(ctx context.Context) error {
 	s.queued, s.saved = s.queued[:0], false
 	_, err := s.conn.Exec(ctx, "ROLLBACK", pgx.QueryExecModeSimpleProtocol)

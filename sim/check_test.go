@@ -674,8 +674,9 @@ func (w *world) unblock(round int) {
 			if row == nil {
 				continue
 			}
+			free := w.plan.none(1000 + w.writes)
 			w.did("%s makes room: row %s gives up %v", o.name, row[colID], row[colCode])
-			w.begin(o, []statement{update(row, func(r schema.Row) { r[colWho], r[colCode] = schema.Of(who), schema.NullValue() })})
+			w.begin(o, []statement{update(row, func(r schema.Row) { r[colWho], r[colCode] = schema.Of(who), free })})
 			return
 		}
 	}

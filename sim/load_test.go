@@ -34,7 +34,7 @@ const (
 	colNote // large in some runs
 )
 
-func tables(engine schema.Engine, unique bool) []catalog.Table {
+func tables(engine schema.Engine, unique, filled bool) []catalog.Table {
 	text := func(name string) schema.Column {
 		return schema.Column{Name: name, Kind: schema.KindText, Nullable: true}
 	}
@@ -44,8 +44,10 @@ func tables(engine schema.Engine, unique bool) []catalog.Table {
 	table := func(name schema.TableName, columns ...schema.Column) catalog.Table {
 		return catalog.Table{Table: schema.NewTable(schema.Table{TableName: name, Engine: engine, Key: []int{0}, Columns: columns}), OwnSchema: "public", KeyLogged: true}
 	}
+	code := text("code")
+	code.Nullable = !filled
 	all := []catalog.Table{
-		table(items, number("id"), text("who"), text("a"), text("b"), number("n"), text("code"), text("note")),
+		table(items, number("id"), text("who"), text("a"), text("b"), number("n"), code, text("note")),
 		table(prices, number("id"), text("who")),
 		table(visits, number("id"), text("who")),
 	}
@@ -73,6 +75,7 @@ type plan struct {
 	oldRows  bool
 	large    []string
 	unique   bool
+	filled   bool // and codes are NOT NULL
 	moves    bool
 	truncate bool
 	deletes  bool
@@ -141,9 +144,10 @@ func newPlan(r *rand.Rand) plan {
 			}
 		}
 	}
+	p.filled = p.unique && p.keys%2 == 0
 	for id := range p.keys {
 		if r.IntN(2) == 0 {
-			p.first = append(p.first, item(id+1, "first", schema.NullValue()))
+			p.first = append(p.first, item(id+1, "first", p.none(id+1)))
 		}
 	}
 	p.joins(r)
@@ -183,8 +187,16 @@ func (p *plan) comesLate(r *rand.Rand) {
 		}
 	}
 	for id := p.keys + 1; id < p.keys+1+r.IntN(4); id++ { // nobody else knows of
-		p.found = append(p.found, item(id, "found", schema.NullValue()))
+		p.found = append(p.found, item(id, "found", p.none(id)))
 	}
+}
+
+// none is the code of a row that has none: where it may not be NULL, one that no other row has.
+func (p *plan) none(n int) schema.Value {
+	if p.filled {
+		return schema.Of("none " + strconv.Itoa(n))
+	}
+	return schema.NullValue()
 }
 
 var policies = []schema.Policy{
@@ -367,7 +379,7 @@ func (w *world) key() schema.Row {
 
 func (w *world) code() schema.Value {
 	if w.r.IntN(2) == 0 {
-		return schema.NullValue()
+		return w.plan.none(1000 + w.writes)
 	}
 	return schema.Of("code " + strconv.Itoa(w.r.IntN(4)))
 }

@@ -62,7 +62,7 @@ func (w *world) newOffice(i int) *office {
 	}
 	o.queue = newQueue(w.seed, i, w.plan)
 	o.db = apply.NewMemory(apply.MemoryOptions{
-		Engine: w.plan.engines[i], Tables: tables(w.plan.engines[i], w.plan.unique), Now: o.now, OldRows: w.plan.oldRows, Large: w.plan.large,
+		Engine: w.plan.engines[i], Tables: tables(w.plan.engines[i], w.plan.unique, w.plan.filled), Now: o.now, OldRows: w.plan.oldRows, Large: w.plan.large,
 	})
 	o.disk.SyncLies(schema.Planted(schema.ConfirmedBeforeDurable))
 	rows := w.plan.first

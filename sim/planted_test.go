@@ -83,7 +83,7 @@ var plantedBugs = []struct {
 // contended is a company whose offices write the same few rows.
 func contended(p *plan) {
 	p.branches, p.policy, p.solo = max(p.branches, 2), schema.Policy{Kind: schema.Latest}, -1
-	p.keys, p.unique, p.truncate, p.large = 1+p.keys%3, false, false, nil
+	p.keys, p.unique, p.filled, p.truncate, p.large = 1+p.keys%3, false, false, false, nil
 	p.first = p.first[:min(len(p.first), 1)]
 	p.speeds = []float64{1, 0.2, 0.02}
 }
