@@ -110,13 +110,56 @@ const (
 	ClaimBody   = "body"   // bytes: a Batch of one transaction
 )
 
+// DefinitionsTable has what the office's tables were when capture last looked, one row for each table. At a Postgres its rows are
+// written by event triggers, in the transaction that changes the table, and their place in the log is the change's.
+const (
+	DefinitionsTable     = "definitions"
+	DefinitionOffice     = "office"      // text(40): empty at a Postgres, where they are the database's
+	DefinitionID         = "table_id"    // text(200): Postgres: the table's oid; elsewhere schema.table
+	DefinitionSchema     = "schema_name" // text(64): as the database calls it
+	DefinitionName       = "table_name"  // text(64)
+	DefinitionDefinition = "definition"  // JSON: at a Postgres what cdc_sidecar.describe says, elsewhere a Definition
+	DefinitionStatement  = "statement"   // text: what somebody typed last; may be empty, and cut
+)
+
+// DDLTable has one row for each step of a schema change that the office did, holds, left out or could not do.
+const (
+	DDLTable     = "ddl"
+	DDLID        = "id"         // bigint, given by the database
+	DDLOffice    = "office"     // text(40): where the step was to be done
+	DDLOrigin    = "origin"     // text(40): whose schema change it is
+	DDLEpoch     = "epoch"      // bigint: its place in that office's stream
+	DDLSeq       = "seq"        // bigint
+	DDLName      = "table_name" // text: as the fleet calls it
+	DDLStep      = "step"       // text(40): StepKind
+	DDLSubject   = "subject"    // text(200): the column's, index's or constraint's name; may be empty
+	DDLWas       = "was_name"   // text(200): of a rename, the former name
+	DDLStatement = "statement"  // text: as it is written for this database
+	DDLState     = "state"      // text(10): see the states
+	DDLReason    = "reason"     // text: why it is in that state
+	DDLBefore    = "before_fp"  // bigint: the bits of the definition's Fingerprint here before; 0: there was no table
+	DDLAfter     = "after_fp"   // bigint: behind it
+	DDLAt        = "at"         // bigint: microseconds since the Unix epoch
+	DDLBody      = "body"       // bytes: a Batch of one transaction with the Change; null where nothing is left to do
+)
+
+// The states of a step, in DDLState.
+const (
+	DDLPending = "pending" // it is being done
+	DDLDone    = "done"
+	DDLHeld    = "held"    // it waits for a person
+	DDLIgnored = "ignored" // it is not to be done here
+	DDLNotice  = "notice"  // it means nothing here, or says something that a person has to know
+	DDLFailed  = "failed"
+)
+
 // OwnTables are all tables of OwnSchema, as every office has them; the journal's last: its row says whether anything is left.
-var OwnTables = []string{ProgressTable, OfficesTable, BarrierTable, ConflictsTable, ParkedTable, JoinsTable, ClaimsTable, JournalTable}
+var OwnTables = []string{ProgressTable, OfficesTable, BarrierTable, ConflictsTable, ParkedTable, JoinsTable, ClaimsTable, DefinitionsTable, DDLTable, JournalTable}
 
 // Published reports whether an office's own log must have what is written to that table of OwnSchema.
 func Published(table string) bool {
 	switch table {
-	case ProgressTable, BarrierTable, ConflictsTable, JoinsTable, ClaimsTable:
+	case ProgressTable, BarrierTable, ConflictsTable, JoinsTable, ClaimsTable, DefinitionsTable:
 		return true
 	}
 	return false
