@@ -136,11 +136,8 @@ func TestABranchBeginsWithACopy(t *testing.T) {
 			if err := createWares(ctx, o); err != nil {
 				return err
 			}
-			switch o.Name { // rows that have exchanged what is unique since the copy cannot be written over one another
-			case "north":
-				return o.Exec(ctx, "ALTER TABLE seats DROP CONSTRAINT seats_guest_key")
-			case "south":
-				return o.Exec(ctx, "ALTER TABLE seats DROP INDEX guest")
+			if o.Role != schema.Head {
+				return nil
 			}
 			return fillWares(ctx, o, rows)
 		},
