@@ -15,6 +15,8 @@ type pair struct {
 	ownKey       schema.Row
 	theirs, ours schema.Row
 	columns      []string // that differ
+	waits        bool     // a change of it waits at the head
+	kind         string   // see judge
 }
 
 // decide deals with rows that were asked for by key: while it runs, our apply of the head's stream stands at the chunk's place,
@@ -57,6 +59,7 @@ func (p *pass) differing(ctx context.Context, c *schema.Chunk, changes []schema.
 		}
 		pairs = append(pairs, pair{
 			key: changes[i].Table.AppendKey(nil, changes[i].KeyRow()), row: p.own.RowID(own), change: &changes[i], ownKey: own, theirs: changes[i].After,
+			waits: slices.Contains(c.Disputed, uint32(i)),
 		})
 		keys = append(keys, own)
 	}
@@ -108,36 +111,34 @@ func (p *pass) settled(ctx context.Context, differ []pair) ([]pair, error) {
 	return still, nil
 }
 
-// act counts what differs and does about it what the pass is for.
+// act does about what differs what the pass is for, and counts it.
 func (p *pass) act(ctx context.Context, at schema.Position, differ []pair) error {
-	var write []schema.Change
+	var write []*pair
 	var claims, absent []schema.Row
 	var sent, removed, repaired uint64
 	for i := range differ {
 		pr := &differ[i]
-		if err := p.found(ctx, pr); err != nil {
+		if err := p.judge(ctx, pr); err != nil {
 			return err
 		}
 		switch {
+		case pr.kind == schema.KeyDisputed && p.job != nil: // what waits would be written over what is repaired
 		case pr.theirs == nil && (p.why.extra == Send || p.why.claim):
 			claims, sent = append(claims, pr.ownKey), sent+1
-		case pr.theirs == nil && p.why.extra == Delete:
-			write, removed = append(write, *pr.change), removed+1
+		case pr.theirs == nil && p.why.extra == Delete && !pr.waits:
+			write, removed = append(write, pr), removed+1
 		case pr.theirs == nil:
 		case pr.ours == nil && p.why.absent:
 			absent, sent = append(absent, pr.ownKey), sent+1
 		case pr.ours != nil && p.why.claim:
 			claims, sent = append(claims, pr.ownKey), sent+1
 		case p.why.take:
-			write, repaired = append(write, *pr.change), repaired+1
+			write, repaired = append(write, pr), repaired+1
 		}
 	}
-	if len(write) > 0 {
-		parked, err := p.c.db.Chunk(ctx, p.c.headName(), at, write, nil)
-		if err != nil {
-			return err
-		}
-		p.waiting(parked)
+	parked, err := p.write(ctx, at, write)
+	if err != nil {
+		return err
 	}
 	for _, c := range []struct {
 		keys   []schema.Row
@@ -149,41 +150,79 @@ func (p *pass) act(ctx context.Context, at schema.Position, differ []pair) error
 			}
 		}
 	}
-	p.note("", func(r *schema.TableReport) { r.Sent += sent; r.Removed += removed; r.Repaired += repaired })
+	p.note("", func(r *schema.TableReport) {
+		for i := range differ {
+			differ[i].count(r)
+		}
+		r.Sent += sent
+		r.Removed += removed
+		r.Repaired += repaired - parked
+	})
 	return nil
 }
 
-// found counts a row that differs, and names it.
-func (p *pass) found(ctx context.Context, pr *pair) error {
+// write takes the head's rows of pairs, and returns how many of those that come wait now: another row here has their unique values.
+func (p *pass) write(ctx context.Context, at schema.Position, pairs []*pair) (parked uint64, err error) {
+	if len(pairs) == 0 {
+		return 0, nil
+	}
+	changes := make([]schema.Change, len(pairs))
+	for i, pr := range pairs {
+		changes[i] = *pr.change
+	}
+	waiting, err := p.c.db.Chunk(ctx, p.c.headName(), at, changes, nil)
+	if err != nil || waiting == 0 {
+		return 0, err
+	}
+	for _, pr := range pairs {
+		if pr.theirs == nil {
+			continue
+		}
+		waits, err := p.c.db.Disputed(ctx, pr.row)
+		if err != nil {
+			return 0, err
+		}
+		if waits {
+			pr.kind = schema.KeyDisputed
+			parked++
+		}
+	}
+	return parked, nil
+}
+
+// judge says in what a row differs: that a change of it waits, here or at the head, explains it before anything else does.
+func (p *pass) judge(ctx context.Context, pr *pair) error {
 	disputed, err := p.c.db.Disputed(ctx, pr.row)
-	if err != nil {
-		return err
-	}
-	kind := schema.KeyDifferent
 	switch {
-	case disputed:
-		kind = schema.KeyDisputed
+	case err != nil:
+		return err
+	case disputed || pr.waits:
+		pr.kind = schema.KeyDisputed
 	case pr.ours == nil:
-		kind = schema.KeyMissingHere
+		pr.kind = schema.KeyMissingHere
 	case pr.theirs == nil:
-		kind = schema.KeyMissingThere
+		pr.kind = schema.KeyMissingThere
+	default:
+		pr.kind = schema.KeyDifferent
 	}
-	p.note("", func(r *schema.TableReport) {
-		switch kind {
-		case schema.KeyDisputed:
-			r.Disputed++
-		case schema.KeyMissingHere:
-			r.MissingHere++
-		case schema.KeyMissingThere:
-			r.MissingThere++
-		default:
-			r.Different++
-		}
-		if len(r.Keys) >= schema.MaxKeys {
-			r.KeysLeftOut++
-			return
-		}
-		r.Keys = append(r.Keys, schema.KeyReport{Kind: kind, Key: pr.change.KeyString(), Columns: pr.columns})
-	})
 	return nil
+}
+
+// count adds a row that differs to the report, and names it.
+func (pr *pair) count(r *schema.TableReport) {
+	switch pr.kind {
+	case schema.KeyDisputed:
+		r.Disputed++
+	case schema.KeyMissingHere:
+		r.MissingHere++
+	case schema.KeyMissingThere:
+		r.MissingThere++
+	default:
+		r.Different++
+	}
+	if len(r.Keys) >= schema.MaxKeys {
+		r.KeysLeftOut++
+		return
+	}
+	r.Keys = append(r.Keys, schema.KeyReport{Kind: pr.kind, Key: pr.change.KeyString(), Columns: pr.columns})
 }

@@ -314,7 +314,7 @@ func (p *pass) rows(ctx context.Context, at schema.Position, c *schema.Chunk, ch
 		return err
 	}
 	p.waiting(parked)
-	p.moved(behind, c, func(r *schema.TableReport) { r.Repaired += uint64(len(still)) })
+	p.moved(behind, c, func(r *schema.TableReport) { r.Repaired += uint64(len(still) - min(parked, len(still))) })
 	if p.filling() || len(changes) == 0 {
 		return nil
 	}

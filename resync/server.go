@@ -42,6 +42,8 @@ type Source interface {
 	Settle(ctx context.Context) (uint64, error)
 	// Mark writes a mark into the office's own log, behind everything that a read has seen by now.
 	Mark(ctx context.Context) (uint64, error)
+	// Disputed reports whether a change of the row waits here.
+	Disputed(ctx context.Context, row schema.RowID) (bool, error)
 }
 
 // Clocks tell when rows were touched last.
@@ -104,6 +106,7 @@ type answer struct {
 	seen    uint64 // nothing behind here was; set, under Server.mu, when it is known
 	known   bool   // seen is
 	placed  bool   // it is as true elsewhere
+	byKey   bool   // the rows were asked for: what is said of them is decided on
 }
 
 // NewServer makes a Server; Run lets it work.
@@ -311,7 +314,7 @@ func (s *Server) keys(ctx context.Context, v *serving, t *schema.Table) error {
 		if err != nil {
 			return err
 		}
-		a := &answer{table: v.fetch.Table, settled: settled, chunk: schema.Chunk{Part: part, Last: len(rest) == 0}}
+		a := &answer{table: v.fetch.Table, settled: settled, byKey: true, chunk: schema.Chunk{Part: part, Last: len(rest) == 0}}
 		for i, r := range rows {
 			if r != nil && t.RowID(r) != t.RowID(keys[i]) {
 				rows[i] = nil // to this database 'a' means 'A': the row that was asked for is not there
@@ -436,6 +439,9 @@ func (s *Server) Ready(ctx context.Context, seq uint64) ([]Answer, error) {
 		if err := s.settle(a); err != nil {
 			return nil, err
 		}
+		if err := s.disputes(waiting, a); err != nil {
+			return nil, ctx.Err() // dropped, too
+		}
 		out = append(out, Answer{To: a.chunk.To, Chunk: schema.AppendChunk(nil, &a.chunk)})
 	}
 	return out, nil
@@ -466,6 +472,24 @@ func (s *Server) settle(a *answer) error {
 	s.counts.Rows += uint64(len(a.rows))
 	s.counts.Moving += uint64(len(a.chunk.Moving))
 	s.mu.Unlock()
+	return nil
+}
+
+// disputes marks the rows of which a change waits here. It is asked behind the place of the answer: what the branch is told by then
+// that we have met, and waits, waits already.
+func (s *Server) disputes(ctx context.Context, a *answer) error {
+	if !a.byKey {
+		return nil
+	}
+	for i, row := range a.rows {
+		disputed, err := s.source.Disputed(ctx, row)
+		if err != nil {
+			return err
+		}
+		if disputed {
+			a.chunk.Disputed = append(a.chunk.Disputed, uint32(i))
+		}
+	}
 	return nil
 }
 

@@ -12,7 +12,7 @@ type TableReport struct {
 	Different    uint64 `json:"different"`     // both have the row, with other values
 	MissingHere  uint64 `json:"missing_here"`  // only the head has it
 	MissingThere uint64 `json:"missing_there"` // only the branch has it
-	Disputed     uint64 `json:"disputed"`      // differs because a conflict or a parked change waits for a person
+	Disputed     uint64 `json:"disputed"`      // differs because a parked change of it waits, here or at the head
 	InFlight     uint64 `json:"in_flight"`     // written meanwhile, not decided yet; they are looked at again
 
 	Repaired uint64 `json:"repaired"` // written at the branch as the head has them
@@ -34,10 +34,10 @@ func (t *TableReport) Found() uint64 {
 	return t.Different + t.MissingHere + t.MissingThere + t.Disputed
 }
 
-// Left is how many of those stand as they were found, and were not mended.
+// Left is how many of those stand as they were found, and were not mended: disputed ones never are.
 func (t *TableReport) Left() uint64 {
-	found, mended := t.Found(), t.Repaired+t.Sent+t.Removed
-	return found - min(found, mended)
+	found, mended := t.Found()-t.Disputed, t.Repaired+t.Sent+t.Removed
+	return t.Disputed + found - min(found, mended)
 }
 
 // The outcomes of a comparison.

@@ -3,6 +3,7 @@ package schema
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -64,6 +65,9 @@ type Chunk struct {
 	Hashes []uint64
 	// Moving are the places in the batch of rows that were written while they were read: nothing is said of them.
 	Moving []uint32
+	// Disputed are the places of rows of which a change waits at the head: it is not there as it came. It is said of rows that
+	// were asked for by their keys.
+	Disputed []uint32
 
 	changes []Change // what Changes gave, once it has
 }
@@ -212,14 +216,17 @@ func AppendChunk(b []byte, c *Chunk) []byte {
 			b = protowire.AppendFixed64(b, h)
 		}
 	}
-	if len(c.Moving) > 0 {
-		var e []byte
-		for _, m := range c.Moving {
-			e = protowire.AppendVarint(e, uint64(m))
-		}
-		b = appendBytes(b, 11, e)
+	b = appendPlaces(b, 11, c.Moving)
+	b = appendBytes(b, 12, c.Rows)
+	return appendPlaces(b, 13, c.Disputed)
+}
+
+func appendPlaces(b []byte, n protowire.Number, places []uint32) []byte {
+	var e []byte
+	for _, m := range places {
+		e = protowire.AppendVarint(e, uint64(m))
 	}
-	return appendBytes(b, 12, c.Rows)
+	return appendBytes(b, n, e)
 }
 
 // DecodeChunk reads a Chunk. Rows points into b.
@@ -250,9 +257,11 @@ func DecodeChunk(b []byte) (*Chunk, error) {
 		case 10:
 			return c.decodeHashes(body)
 		case 11:
-			return c.decodeMoving(body)
+			return decodePlaces(body, &c.Moving)
 		case 12:
 			c.Rows = body
+		case 13:
+			return decodePlaces(body, &c.Disputed)
 		}
 		return nil
 	})
@@ -292,13 +301,13 @@ func (c *Chunk) decodeHashes(b []byte) error {
 	return nil
 }
 
-func (c *Chunk) decodeMoving(b []byte) error {
+func decodePlaces(b []byte, places *[]uint32) error {
 	for len(b) > 0 {
 		m, n := protowire.ConsumeVarint(b)
 		if n < 0 {
 			return protowire.ParseError(n)
 		}
-		c.Moving, b = append(c.Moving, narrow[uint32](m)), b[n:]
+		*places, b = append(*places, narrow[uint32](m)), b[n:]
 	}
 	return nil
 }
@@ -328,9 +337,9 @@ func (c *Chunk) Changes() ([]Change, error) {
 	if len(c.Hashes) > 0 && len(c.Hashes) != inserts {
 		return nil, fmt.Errorf("a chunk of %d rows with %d hashes", inserts, len(c.Hashes))
 	}
-	for _, m := range c.Moving {
+	for _, m := range slices.Concat(c.Moving, c.Disputed) {
 		if int(m) >= len(changes) {
-			return nil, fmt.Errorf("a chunk of %d rows with a moving row %d", len(changes), m)
+			return nil, fmt.Errorf("a chunk of %d rows says something of a row %d", len(changes), m)
 		}
 	}
 	c.changes = changes

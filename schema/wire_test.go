@@ -80,6 +80,7 @@ type sample struct {
 	message Message
 	batch   Batch
 	control *Control
+	chunk   *Chunk
 }
 
 func samples(t *testing.T) map[string]sample {
@@ -125,6 +126,13 @@ func samples(t *testing.T) map[string]sample {
 	for name, c := range controls() {
 		all["control-"+name] = sample{message: Message{Version: WireVersion, Kind: MessageControl, Sender: "north", Epoch: 5, Body: AppendControl(nil, c)}, control: c}
 	}
+	chunk := &Chunk{
+		To: "north", ID: 7, Part: 2, Last: true, Next: []byte("\x02\x011"), Done: true, Error: "why not",
+		Tables: []TableSize{{Table: item, Rows: 12, Bytes: 300}}, Hashes: []uint64{1, 1 << 63},
+		Moving: []uint32{1, 300}, Disputed: []uint32{0, 2},
+		Rows: AppendBatch(nil, []Transaction{{Origin: "head", Last: true, Changes: []Change{{Table: item, Op: Delete, Before: id("4")}}}}),
+	}
+	all["chunk"] = sample{message: Message{Version: WireVersion, Kind: MessageChunk, Sender: "hq", Epoch: 5, Stream: StreamAll, Prev: 8, Seq: 8, Body: AppendChunk(nil, chunk)}, chunk: chunk}
 	return all
 }
 
@@ -204,6 +212,16 @@ func checkBody(t *testing.T, m Message, want sample) []byte {
 		}
 		return body
 	}
+	if want.chunk != nil {
+		got, err := DecodeChunk(body)
+		if err != nil || !reflect.DeepEqual(got, want.chunk) {
+			t.Errorf("chunk %+v, %v; want %+v", got, err, want.chunk)
+		}
+		if again := AppendChunk(nil, got); !bytes.Equal(again, body) {
+			t.Errorf("the body encodes as\n%x, not\n%x", again, body)
+		}
+		return body
+	}
 	got, err := DecodeBatch(body, m.Epoch)
 	if err != nil || !reflect.DeepEqual(got, want.batch) {
 		t.Errorf("batch %+v, %v; want %+v", got, err, want.batch)
@@ -215,8 +233,11 @@ func checkBody(t *testing.T, m Message, want sample) []byte {
 }
 
 func bodyOf(kind MessageKind) protoreflect.Name {
-	if kind == MessageControl {
+	switch kind {
+	case MessageControl:
 		return "Control"
+	case MessageChunk:
+		return "Chunk"
 	}
 	return "Batch"
 }

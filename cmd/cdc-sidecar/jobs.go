@@ -325,7 +325,9 @@ func (j *jobs) tally(n *asked) {
 			v.MissingHere += t.MissingHere
 			v.MissingThere += t.MissingThere
 			v.Disputed += t.Disputed
-			j.tables[string(p.office)+" "+t.Table] = t.Left() == 0
+			if equal := t.Left() == 0; !equal || n.Spec.Where == "" { // of the other rows, equal ones say nothing
+				j.tables[string(p.office)+" "+t.Table] = equal
+			}
 		}
 	}
 	v.Diverged = 0
