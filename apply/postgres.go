@@ -237,19 +237,62 @@ type statement struct {
 	fresh        bool // prepared in the same pipeline
 }
 
-// run sends everything in one pipeline and then reads the results: one round trip, whatever the number of rows.
-func (s *postgresSession) run(ctx context.Context, steps []step, hits []int64) ([]int64, int, error) {
+// run sends everything in one pipeline and then reads the results: one round trip, whatever the number of rows. Many new rows of
+// one table are a COPY between two pipelines.
+func (s *postgresSession) run(ctx context.Context, steps []step, hits []int64) (_ []int64, failed int, err error) {
+	from, first := 0, 0 // of what is not sent yet; from where on a COPY is looked for
+	for {
+		at, n := copies(steps[first:])
+		if at += first; n == 0 {
+			if from > 0 && from == len(steps) && len(s.queued) == 0 {
+				return hits, -1, nil
+			}
+			hits, failed, err = s.pipeline(ctx, steps[from:], hits)
+			return hits, behind(failed, from), err
+		}
+		if at > from || len(s.queued) > 0 {
+			if hits, failed, err = s.pipeline(ctx, steps[from:at], hits); err != nil {
+				return hits, behind(failed, from), err
+			}
+			from = at
+		}
+		sent, rows, err := s.copyIn(ctx, steps[at:at+n])
+		if err != nil {
+			return hits, at, err
+		}
+		if sent > 0 {
+			hits, from = spread(hits, sent, rows), at+sent
+		}
+		if first = at + n; sent > 0 {
+			first = from
+		}
+	}
+}
+
+// behind is the index of a failed step among all, where it is known.
+func behind(failed, from int) int {
+	if failed < 0 {
+		return failed
+	}
+	return failed + from
+}
+
+// spread appends the hits of so many joined steps: only their sum is meant.
+func spread(hits []int64, steps int, n int64) []int64 {
+	for range steps - 1 {
+		hits = append(hits, min(n, 1))
+		n -= min(n, 1)
+	}
+	return append(hits, n)
+}
+
+func (s *postgresSession) pipeline(ctx context.Context, steps []step, hits []int64) ([]int64, int, error) {
 	failed, err := s.exchange(ctx, steps, func(q *statement, r *pgconn.ResultReader) error {
 		tag, err := r.Close()
 		if err != nil {
 			return err
 		}
-		n := tag.RowsAffected()
-		for range q.steps - 1 {
-			hits = append(hits, min(n, 1))
-			n -= min(n, 1)
-		}
-		hits = append(hits, n)
+		hits = spread(hits, q.steps, tag.RowsAffected())
 		return nil
 	})
 	return hits, failed, err

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -69,10 +70,10 @@ func TestManyRowsAsOneByOne(t *testing.T) {
 	w.exec("CREATE EXTENSION citext", "CREATE DOMAIN yard AS varchar(3)")
 	typed := newTyped(w, types)
 	for i := range typed.tables {
-		w.exec(fmt.Sprintf("CREATE TABLE one%02d (LIKE t%02d INCLUDING ALL)", i, i))
+		w.exec(fmt.Sprintf("CREATE TABLE one%02d (LIKE t%02d INCLUDING ALL)", i, i), fmt.Sprintf("CREATE TABLE copy%02d (LIKE t%02d INCLUDING ALL)", i, i))
 	}
 	s := w.openSession()
-	asOne := map[string]bool{}
+	asOne, byCopy := map[string]bool{}, map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		for range 5 {
 			i := rapid.IntRange(0, len(types)-1).Draw(t, "type")
@@ -96,16 +97,66 @@ func TestManyRowsAsOneByOne(t *testing.T) {
 				if got != want {
 					t.Fatalf("%s of %s: by one statement\n%s\nby single ones\n%s", of[0].Op, types[i], got, want)
 				}
+				if of[0].Op != schema.Insert {
+					continue
+				}
+				byCopy[types[i]] += w.asCopied(t, s, fmt.Sprintf("copy%02d", i), want, of)
 			}
 			w.exec("DELETE FROM "+many.Name, "DELETE FROM "+one.Name)
 		}
 	})
+	went := 0
+	for _, n := range byCopy {
+		went += min(n, 1)
+	}
+	if went < 5 {
+		t.Errorf("only rows of %v went by COPY", byCopy)
+	}
 	for name := range asOne {
 		odd := name == `"char"` || name == "name" || name == "xml" || name == "yard"
 		if asOne[name] == odd {
 			t.Errorf("rows with %s by one statement: %v", name, asOne[name])
 		}
 	}
+}
+
+// asCopied writes inserts of a type into a table by COPY, if it takes them, and compares.
+func (w *world) asCopied(t *rapid.T, s *postgresSession, name, want string, inserts []schema.Change) int {
+	table := *inserts[0].Table
+	table.Name = name
+	for i := range inserts {
+		inserts[i].Table = schema.NewTable(table)
+	}
+	n := w.copies(s, w.steps(s, true, inserts...))
+	if n > 0 {
+		if got := w.rows("SELECT id, v::text FROM " + name + " ORDER BY id"); got != want {
+			t.Fatalf("%s: by COPY\n%s\nby single ones\n%s", name, got, want)
+		}
+		w.exec("DELETE FROM " + name)
+	}
+	return n
+}
+
+// copies sends steps by COPY, in a transaction, and returns how many; 0: it does not take them.
+func (w *world) copies(s *postgresSession, steps []step) int {
+	w.Helper()
+	steps[0].form.copied = newCopied(steps[0].plan, steps[0].form)
+	if steps[0].form.copied.sql == "" {
+		return 0
+	}
+	s.begin()
+	_, _, err := s.run(w.Context(), nil, nil)
+	if err != nil {
+		w.Fatal(err)
+	}
+	sent, rows, err := s.copyIn(w.Context(), steps)
+	if err == nil {
+		err = s.commit(w.Context())
+	}
+	if err != nil || int(rows) != sent || sent != 0 && sent != len(steps) {
+		w.Fatalf("%d of %d rows sent by COPY, %d written: %v", sent, len(steps), rows, err)
+	}
+	return sent
 }
 
 // drawRows draws inserts of some rows, updates of most of them and some more, and deletes.
@@ -267,4 +318,51 @@ func TestOneAmongMany(t *testing.T) {
 		w.at(2)
 		w.want("SELECT count(*) FROM item WHERE stock = 5", "20")
 	})
+}
+
+// Where many rows go by COPY, among other steps, all stand there in the end; and a row that is here already is told, and undone.
+func TestRunWithCopy(t *testing.T) {
+	w := postgresWorld(t, schema.Branch)
+	w.exec("CREATE TABLE items (id bigint PRIMARY KEY, v text, n numeric(12,2))", "CREATE TABLE other (id bigint PRIMARY KEY, v text, n numeric(12,2))")
+	s := w.openSession()
+	tables, err := s.definition.read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	insert := func(name string, from, n int) (all []schema.Change) {
+		at := slices.IndexFunc(tables, func(t catalog.Table) bool { return t.Name == name })
+		table := tables[at].Table
+		for i := range n {
+			all = append(all, schema.Change{Table: table, Op: schema.Insert, After: schema.Row{
+				schema.Of(strconv.Itoa(from + i)), schema.Of("tab\t, newline\n, back\\slash"), schema.Of("-12.50"),
+			}})
+		}
+		return all
+	}
+	steps := w.steps(s, true, insert("items", 0, copyFewest-1)...)
+	steps = append(steps, w.steps(s, true, insert("other", 0, 3*copyFewest)...)...)
+	steps = append(steps, w.steps(s, true, insert("items", copyFewest, copyFewest)...)...)
+	if n := w.commits(s, steps); int(n) != len(steps) {
+		t.Errorf("%d rows of %d were hit", n, len(steps))
+	}
+	const sum = "SELECT count(*), sum(id), sum(n), count(DISTINCT v) FROM "
+	if got, want := w.rows(sum+"items")+w.rows(sum+"other"), w.rows(fmt.Sprintf(
+		"SELECT %d, (SELECT sum(n) FROM generate_series(0, %d) n) - %d, %d * -12.50, 1", 2*copyFewest-1, 2*copyFewest-1, copyFewest-1, 2*copyFewest-1))+w.rows(
+		fmt.Sprintf("SELECT %d, (SELECT sum(n) FROM generate_series(0, %d) n), %d * -12.50, 1", 3*copyFewest, 3*copyFewest-1, 3*copyFewest)); got != want {
+		t.Errorf("there is %s, wanted %s", got, want)
+	}
+	s.begin()
+	s.save()
+	steps = append(w.steps(s, true, insert("items", 5000, 2)...), w.steps(s, true, insert("other", 2*copyFewest, 2*copyFewest)...)...)
+	_, failed, err := s.run(t.Context(), steps, nil)
+	if err == nil || failed != 2 || s.judge(err).fault != collision {
+		t.Errorf("rows that are here: failed %d: %v", failed, err)
+	}
+	s.restore()
+	if err := s.commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := w.rows("SELECT count(*) FROM items WHERE id >= 5000"), w.rows("SELECT 0"); got != want {
+		t.Errorf("%s rows of what was undone", got)
+	}
 }

@@ -37,7 +37,8 @@ type form struct {
 	sql     string
 	formats []int16
 	name    string
-	many    *many // made when it is first needed
+	many    *many   // made when it is first needed
+	copied  *copied // the same
 }
 
 // step is a form with its values: one statement to run, and what to say when it fails.
