@@ -195,7 +195,7 @@ func (p pair) toEnum() converter {
 	}
 	labels := labelSet(p.to.Labels)
 	return check(func(text string) error {
-		if !labels[text] {
+		if !labels[text] && !labels[p.catalogText(text)] {
 			return fmt.Errorf("no such label here: the column has %s", shorten(strings.Join(p.to.Labels, ", ")))
 		}
 		return nil
@@ -212,12 +212,26 @@ func (p pair) toSet() converter {
 	labels := labelSet(p.to.Labels)
 	return check(func(text string) error {
 		for label := range strings.SplitSeq(text, ",") {
-			if text != "" && !labels[label] {
+			if text != "" && !labels[label] && !labels[p.catalogText(label)] {
 				return fmt.Errorf("no label %s here: the column has %s", shorten(label), shorten(strings.Join(p.to.Labels, ", ")))
 			}
 		}
 		return nil
 	})
+}
+
+// catalogText is a label as MySQL's and MariaDB's catalog has it, which knows no character beyond the first 65,536. The server itself
+// knows its labels, and refuses what is none.
+func (p pair) catalogText(label string) string {
+	if !p.toMySQL {
+		return label
+	}
+	return strings.Map(func(r rune) rune {
+		if r > 0xffff {
+			return '?'
+		}
+		return r
+	}, label)
 }
 
 func labelSet(labels []string) map[string]bool {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"cdc-sidecar/schema"
 )
@@ -19,11 +20,13 @@ func (p pair) toDate() converter {
 	return check(plainDate)
 }
 
-// plainDate is a date that both families have: the years 1 to 9999, no infinity, no zero month or day.
+// plainDate is a date that both families have: the years 1 to 9999, no infinity, no zero month or day, no 31st of February.
 func plainDate(text string) error {
 	if len(text) == 10 && text[4] == '-' && text[7] == '-' && digitsOnly(text[:4]) && digitsOnly(text[5:7]) && digitsOnly(text[8:]) &&
 		text[:4] != "0000" && text[5:7] != "00" && text[8:] != "00" {
-		return nil
+		if _, err := time.Parse(time.DateOnly, text); text[8:] <= "28" || err == nil {
+			return nil
+		}
 	}
 	return errors.New("only a day of the years 0001 to 9999 exists in both databases")
 }

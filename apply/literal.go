@@ -22,7 +22,7 @@ func appendLiteral(b []byte, v schema.Value, c *schema.Column) []byte {
 	case schema.KindBool, schema.KindInt, schema.KindDecimal, schema.KindYear:
 		return append(b, text...)
 	case schema.KindFloat:
-		if b = append(b, text...); strings.IndexByte(text, 'e') < 0 {
+		if b = append(b, floatText(c, text)...); strings.IndexByte(text, 'e') < 0 {
 			b = append(b, "e0"...) // a double, not a decimal; keeps the sign of zero too
 		}
 		return b
@@ -38,9 +38,20 @@ func appendLiteral(b []byte, v schema.Value, c *schema.Column) []byte {
 // target's number as exactly as the number itself.
 func appendCell(b []byte, v schema.Value, c *schema.Column) []byte {
 	if (c.Kind == schema.KindDecimal || c.Kind == schema.KindFloat) && !v.IsNull() {
-		return appendQuoted(b, v.Text())
+		return appendQuoted(b, floatText(c, v.Text()))
 	}
 	return appendLiteral(b, v, c)
+}
+
+// greatestFloat is the shortest text of the greatest float of 32 bits, and greatestAsDouble what it is exactly: the server takes
+// the short one for a number beyond the column's range.
+const greatestFloat, greatestAsDouble = "3.4028235e+38", "3.4028234663852886e+38"
+
+func floatText(c *schema.Column, text string) string {
+	if c.Kind == schema.KindFloat && c.Size == 32 && strings.HasSuffix(text, greatestFloat) {
+		return strings.TrimSuffix(text, greatestFloat) + greatestAsDouble
+	}
+	return text
 }
 
 // plainNumber: digits, a sign, a point, an exponent; enough to be harmless in a statement.

@@ -237,8 +237,8 @@ func readMySQLOldDatetime(dst []byte, r *mysqlBytes) ([]byte, error) {
 }
 
 func appendInstant(dst []byte, seconds, micros uint64) []byte {
-	if seconds == 0 { // no instant: MySQL's zero date
-		return appendFraction(append(dst, "0000-00-00 00:00:00"...), micros)
+	if seconds == 0 && micros == 0 { // no instant: MySQL's zero date
+		return append(dst, "0000-00-00 00:00:00"...)
 	}
 	dst = time.Unix(int64(seconds), 0).UTC().AppendFormat(dst, time.DateTime)
 	return appendFraction(dst, micros)
