@@ -46,8 +46,10 @@ var mysqlSpatial = map[string]bool{
 
 // mysqlSpec is a type before it is known whether all of them fit into one row and one key.
 type mysqlSpec struct {
-	text string // of a type that is as long as it is
-	key  bool
+	text  string // of a type that is as long as it is
+	key   bool
+	exact bool // a text that is compared byte by byte though it is in no key: of a unique index, of a foreign key
+	bound bool // it needs its length
 
 	// Of one with a length: varchar, char, varbinary or binary.
 	name   string
@@ -76,7 +78,7 @@ func (s *mysqlSpec) ddl(engine schema.Engine) string {
 	more := ""
 	if s.unit == mysqlCharBytes {
 		more = " CHARACTER SET utf8mb4"
-		if s.key {
+		if s.key || s.exact {
 			more += collation(engine)
 		}
 	}
@@ -91,13 +93,22 @@ func (s *mysqlSpec) ddl(engine schema.Engine) string {
 	return "longblob"
 }
 
-func mysqlColumnTypes(engine schema.Engine, t *schema.Table) ([]string, error) {
+// mysqlSpecs are the types of all columns, each by itself.
+func mysqlSpecs(engine schema.Engine, t *schema.Table) ([]mysqlSpec, error) {
 	specs := make([]mysqlSpec, len(t.Columns))
 	for i := range t.Columns {
 		var err error
 		if specs[i], err = mysqlColumnType(engine, t, i); err != nil {
 			return nil, err
 		}
+	}
+	return specs, nil
+}
+
+func mysqlColumnTypes(engine schema.Engine, t *schema.Table) ([]string, error) {
+	specs, err := mysqlSpecs(engine, t)
+	if err != nil {
+		return nil, err
 	}
 	fitKey(specs)
 	fitRow(specs)
@@ -147,7 +158,7 @@ func fitRow(specs []mysqlSpec) {
 		for i := range specs {
 			s := &specs[i]
 			sum += s.bytes()
-			if !s.key && s.name != "" && s.length > 0 && (longest < 0 || s.bytes() > specs[longest].bytes()) {
+			if !s.key && !s.bound && s.name != "" && s.length > 0 && (longest < 0 || s.bytes() > specs[longest].bytes()) {
 				longest = i
 			}
 		}

@@ -30,6 +30,8 @@ type ColumnDetail struct {
 	Stored   bool       `json:"stored,omitempty"`  // the generated column is kept in the row, not computed as it is read
 	Serial   bool       `json:"serial,omitempty"`  // the database gives numbers: identity, serial, auto_increment
 	Comment  string     `json:"comment,omitempty"`
+	// Collation is the engine's word for how a text is compared (MySQL: the charset is the word's beginning); empty: nobody said.
+	Collation string `json:"collation,omitempty"`
 }
 
 // ExpressionKind is what is known of an expression. The set is closed.

@@ -2,12 +2,13 @@ package schema
 
 import (
 	"slices"
+	"strings"
 )
 
 // StepKind is one thing that a schema change does to a table. The set is closed; every dialect renders each of them.
 type StepKind string
 
-// The kinds of steps, in the order in which Diff has them: what stands in the way goes first, what needs others comes last.
+// The kinds of steps, about in the order in which Diff has them: what stands in the way goes first, what needs others comes last.
 const (
 	CreateTable      StepKind = "create table"
 	DropTable        StepKind = "drop table"
@@ -32,8 +33,9 @@ const (
 	ChangeColComment StepKind = "change column comment"
 )
 
-// Step is one step from one definition to another. Was and Is are the whole definitions; Column says which of Is' columns it is
-// about (DropColumn: which of Was'), WasColumn which of Was'; -1 where it is about none.
+// Step is one step from one definition to another. Was and Is are the whole definitions, but that Was has those new names of
+// columns which earlier steps gave, and that the first step of a circle of names leads to a definition between. Column says
+// which of Is' columns it is about (DropColumn: which of Was'), WasColumn which of Was'; -1 where it is about none.
 type Step struct {
 	Kind       StepKind
 	Was, Is    *Definition
@@ -52,17 +54,32 @@ func Diff(was, is *Definition) []Step {
 	case was == nil && is == nil:
 		return nil
 	case was == nil:
-		return []Step{{Kind: CreateTable, Is: is, Column: -1, WasColumn: -1}}
+		return creation(is)
 	case is == nil:
 		return []Step{{Kind: DropTable, Was: was, Column: -1, WasColumn: -1}}
 	}
-	d := diffing{was: was, is: is, from: columnsFrom(was, is)}
+	d := diffing{was: was, is: is, first: was, from: columnsFrom(was, is)}
+	d.names = d.renames()
 	if was.TableName != is.TableName {
 		d.add(RenameTable, -1)
 	}
 	d.drops()
 	d.columns()
 	d.adds()
+	return d.steps
+}
+
+// creation makes a table. Its indexes and foreign keys are steps of their own, for one of them that cannot be made here is no
+// reason to do without the table. Their Was is nil: no row was ever written without them.
+func creation(is *Definition) []Step {
+	d := diffing{is: is}
+	d.add(CreateTable, -1)
+	for i := range is.Indexes {
+		d.add(AddIndex, -1).Index = &is.Indexes[i]
+	}
+	for i := range is.ForeignKeys {
+		d.add(AddForeignKey, -1).ForeignKey = &is.ForeignKeys[i]
+	}
 	return d.steps
 }
 
@@ -90,14 +107,16 @@ func columnsFrom(was, is *Definition) []int {
 }
 
 type diffing struct {
-	was, is *Definition
+	was, is *Definition // was changes as columns are renamed
+	first   *Definition // was, as Diff was given it
 	from    []int
+	names   map[string]string // the columns' names in is, by those in the was that Diff was given
 	steps   []Step
 }
 
 func (d *diffing) add(kind StepKind, column int) *Step {
 	s := Step{Kind: kind, Was: d.was, Is: d.is, Column: column, WasColumn: -1}
-	if column >= 0 && kind != DropColumn {
+	if column >= 0 {
 		s.WasColumn = d.from[column]
 	}
 	d.steps = append(d.steps, s)
@@ -106,7 +125,7 @@ func (d *diffing) add(kind StepKind, column int) *Step {
 
 // drops are the steps that take something away which columns may hang on.
 func (d *diffing) drops() {
-	names := d.renames()
+	names := d.names
 	for i, k := range d.was.ForeignKeys {
 		if !slices.ContainsFunc(d.is.ForeignKeys, func(o ForeignKey) bool { return sameForeignKey(k, o, names) }) {
 			d.add(DropForeignKey, -1).ForeignKey = &d.was.ForeignKeys[i]
@@ -135,17 +154,20 @@ func (d *diffing) renames() map[string]string {
 	return names
 }
 
+// columns: a column whose name another one takes goes before that one comes; the others go last, when no key has them any more
+// (and the table is never without columns, which MySQL does not have).
 func (d *diffing) columns() {
-	for i, at := range d.from {
-		if at >= 0 && d.was.Columns[at].Name != d.is.Columns[i].Name {
-			d.add(RenameColumn, i)
-		}
-	}
+	var late []int
 	for i := range d.was.Columns {
-		if !slices.Contains(d.from, i) {
-			d.add(DropColumn, i).WasColumn = i
+		switch {
+		case slices.Contains(d.from, i):
+		case d.is.Column(d.was.Columns[i].Name) >= 0:
+			d.drop(i)
+		default:
+			late = append(late, i)
 		}
 	}
+	d.renameColumns()
 	for i, at := range d.from {
 		if at < 0 {
 			d.add(AddColumn, i)
@@ -153,9 +175,97 @@ func (d *diffing) columns() {
 		}
 		d.column(i, &d.was.Columns[at], &d.is.Columns[i], &d.was.Details[at], &d.is.Details[i])
 	}
-	if !slices.Equal(d.key(d.was, d.renames()), d.key(d.is, nil)) {
+	d.nullable(false)
+	if !slices.Equal(d.key(d.first, d.names), d.key(d.is, nil)) {
 		d.add(ChangeKey, -1)
 	}
+	d.nullable(true)
+	for i, at := range d.from {
+		if at >= 0 && d.serial(i) && d.is.Details[i].Serial {
+			d.add(ChangeSerial, i)
+		}
+	}
+	for _, i := range late {
+		d.drop(i)
+	}
+}
+
+func (d *diffing) drop(column int) {
+	d.steps = append(d.steps, Step{Kind: DropColumn, Was: d.was, Is: d.is, Column: column, WasColumn: column})
+}
+
+// renameColumns: a name is free when the column that had it has its new one. Where columns change names in a circle, the first
+// step of the circle takes a name that is in nobody's way.
+func (d *diffing) renameColumns() {
+	var todo []int
+	for i, at := range d.from {
+		if at >= 0 && d.was.Columns[at].Name != d.is.Columns[i].Name {
+			todo = append(todo, i)
+		}
+	}
+	for len(todo) > 0 {
+		free := slices.IndexFunc(todo, func(i int) bool { return d.was.Column(d.is.Columns[i].Name) < 0 })
+		if free < 0 {
+			d.aside(todo[0])
+			continue
+		}
+		i := todo[free]
+		d.add(RenameColumn, i)
+		d.was = d.was.renamedColumn(d.from[i], d.is.Columns[i].Name)
+		todo = slices.Delete(todo, free, free+1)
+	}
+}
+
+// aside renames a column to a name that neither definition has, and goes on from there.
+func (d *diffing) aside(i int) {
+	at := d.from[i]
+	name := "cdc_" + d.was.Columns[at].Name
+	for d.was.Column(name) >= 0 || d.is.Column(name) >= 0 {
+		name += "_"
+	}
+	between := d.was.renamedColumn(at, name)
+	d.steps = append(d.steps, Step{Kind: RenameColumn, Was: d.was, Is: between, Column: at, WasColumn: at})
+	d.was = between
+}
+
+// renamedColumn is d with another name for one of its columns, in its key, indexes and foreign keys, too. Expressions stay as
+// they are written.
+func (d *Definition) renamedColumn(column int, name string) *Definition {
+	n := *d
+	table := *d.Table
+	table.Columns = slices.Clone(d.Columns)
+	from := map[string]string{d.Columns[column].Name: name}
+	table.Columns[column].Name = name
+	n.Table = NewTable(table)
+	n.Indexes, n.ForeignKeys = slices.Clone(d.Indexes), slices.Clone(d.ForeignKeys)
+	for i := range n.Indexes {
+		n.Indexes[i].Parts = slices.Clone(n.Indexes[i].Parts)
+		for j := range n.Indexes[i].Parts {
+			if n.Indexes[i].Parts[j].Column == d.Columns[column].Name {
+				n.Indexes[i].Parts[j].Column = name
+			}
+		}
+	}
+	for i := range n.ForeignKeys {
+		n.ForeignKeys[i].Columns = renamed(n.ForeignKeys[i].Columns, from)
+	}
+	return &n
+}
+
+// nullable are the columns that become nullable, or those that no longer are: a key's columns must not be NULL, so the one comes
+// behind the key's change, the other before it.
+func (d *diffing) nullable(becomes bool) {
+	for i, at := range d.from {
+		if at >= 0 && d.was.Columns[at].Nullable != d.is.Columns[i].Nullable && d.is.Columns[i].Nullable == becomes {
+			d.add(ChangeNullable, i)
+		}
+	}
+}
+
+// serial reports whether who gives the column's numbers changes.
+func (d *diffing) serial(i int) bool {
+	at := d.from[i]
+	return d.was.Details[at].Serial != d.is.Details[i].Serial || d.was.Columns[at].Identity != d.is.Columns[i].Identity
 }
 
 // column are the steps that make one column what it shall be.
@@ -163,20 +273,17 @@ func (d *diffing) column(i int, a, b *Column, x, y *ColumnDetail) {
 	switch {
 	case AddsLabels(a, b):
 		d.add(AddLabels, i)
-	case !sameType(a, b):
+	case !sameType(a, b) || x.Collation != y.Collation:
 		d.add(ChangeType, i)
 	}
-	if x.Computed != y.Computed || x.Stored != y.Stored {
+	if !sameExpression(x.Computed, y.Computed, d.names) || x.Stored != y.Stored {
 		d.add(ChangeComputed, i)
+	}
+	if d.serial(i) && !y.Serial { // before a default takes its place; what becomes serial needs its key first
+		d.add(ChangeSerial, i)
 	}
 	if x.Default != y.Default {
 		d.add(ChangeDefault, i)
-	}
-	if a.Nullable != b.Nullable {
-		d.add(ChangeNullable, i)
-	}
-	if x.Serial != y.Serial || a.Identity != b.Identity {
-		d.add(ChangeSerial, i)
 	}
 	if x.Comment != y.Comment {
 		d.add(ChangeColComment, i)
@@ -197,19 +304,19 @@ func (d *diffing) key(t *Definition, renames map[string]string) []string {
 }
 
 func (d *diffing) adds() {
-	names := d.renames()
+	names := d.names
 	for i, x := range d.is.Indexes {
-		if !slices.ContainsFunc(d.was.Indexes, func(o Index) bool { return sameIndex(o, x, names) }) {
+		if !slices.ContainsFunc(d.first.Indexes, func(o Index) bool { return sameIndex(o, x, names) }) {
 			d.add(AddIndex, -1).Index = &d.is.Indexes[i]
 		}
 	}
 	for i, c := range d.is.Checks {
-		if !slices.ContainsFunc(d.was.Checks, func(o Check) bool { return sameCheck(o, c, names) }) {
+		if !slices.ContainsFunc(d.first.Checks, func(o Check) bool { return sameCheck(o, c, names) }) {
 			d.add(AddCheck, -1).Check = &d.is.Checks[i]
 		}
 	}
 	for i, k := range d.is.ForeignKeys {
-		if !slices.ContainsFunc(d.was.ForeignKeys, func(o ForeignKey) bool { return sameForeignKey(o, k, names) }) {
+		if !slices.ContainsFunc(d.first.ForeignKeys, func(o ForeignKey) bool { return sameForeignKey(o, k, names) }) {
 			d.add(AddForeignKey, -1).ForeignKey = &d.is.ForeignKeys[i]
 		}
 	}
@@ -242,17 +349,17 @@ func renamed(columns []string, names map[string]string) []string {
 	return out
 }
 
-// sameIndex compares an index of was with one of is. Expressions are compared as they are written: with a renamed column in
-// them, the index is made anew.
+// sameIndex compares an index of was with one of is.
 func sameIndex(was, is Index, names map[string]string) bool {
-	if !SameName(was.Name, is.Name) || was.Unique != is.Unique || was.Method != is.Method || was.Where != is.Where ||
-		was.Native != is.Native || len(was.Parts) != len(is.Parts) {
+	if !SameName(was.Name, is.Name) || was.Unique != is.Unique || was.Method != is.Method || !sameExpression(was.Where, is.Where, names) ||
+		renamedText(was.Native, names) != is.Native || len(was.Parts) != len(is.Parts) {
 		return false
 	}
 	for i, p := range was.Parts {
 		if to, ok := names[p.Column]; ok {
 			p.Column = to
 		}
+		p.Expression.Text = renamedText(p.Expression.Text, names)
 		if p != is.Parts[i] {
 			return false
 		}
@@ -265,8 +372,60 @@ func sameForeignKey(was, is ForeignKey, names map[string]string) bool {
 		slices.Equal(renamed(was.Columns, names), is.Columns) && slices.Equal(was.ParentColumns, is.ParentColumns)
 }
 
-func sameCheck(was, is Check, _ map[string]string) bool {
-	return SameName(was.Name, is.Name) && was.Expression == is.Expression
+func sameCheck(was, is Check, names map[string]string) bool {
+	return SameName(was.Name, is.Name) && sameExpression(was.Expression, is.Expression, names)
+}
+
+func sameExpression(was, is Expression, names map[string]string) bool {
+	return was.Kind == is.Kind && renamedText(was.Text, names) == is.Text
+}
+
+// renamedText is an expression with the columns' new names. It goes by words, quoted or not, outside of strings, whatever else
+// they may mean; it serves to see that nothing but names changed, and is never run.
+func renamedText(text string, names map[string]string) string {
+	var b strings.Builder
+	for len(text) > 0 {
+		word, quote := wordLen(text), ""
+		name := text[:word]
+		if c := text[0]; c == '"' || c == '`' {
+			quote = text[:1]
+			name = strings.ReplaceAll(strings.Trim(name, quote), quote+quote, quote)
+		}
+		if to, ok := names[name]; ok && to != name && text[0] != '\'' {
+			if quote != "" {
+				to = quote + strings.ReplaceAll(to, quote, quote+quote) + quote
+			}
+			b.WriteString(to)
+		} else {
+			b.WriteString(text[:word])
+		}
+		text = text[word:]
+	}
+	return b.String()
+}
+
+// wordLen is how long the word, the quoted text or the single sign at the beginning is.
+func wordLen(text string) int {
+	if c := text[0]; c == '"' || c == '`' || c == '\'' {
+		for i := 1; i < len(text); i++ {
+			switch {
+			case text[i] != c:
+			case i+1 < len(text) && text[i+1] == c:
+				i++
+			default:
+				return i + 1
+			}
+		}
+		return len(text)
+	}
+	part := func(c byte) bool {
+		return c == '_' || c == '$' || c >= 0x80 || c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9'
+	}
+	n := 0
+	for n < len(text) && part(text[n]) {
+		n++
+	}
+	return max(n, 1)
 }
 
 // Widens reports whether every value of a fits into b as it is.
@@ -297,6 +456,9 @@ func Widens(a, b *Column) bool {
 // Destroys says why a step is not to be done without being asked for: it takes data away, or makes rows impossible that other
 // offices may still write. Empty: it is harmless.
 func (s *Step) Destroys() string {
+	if s.Was == nil { // a new table has no rows
+		return ""
+	}
 	switch s.Kind {
 	case DropTable:
 		return "it drops the table with its rows"
