@@ -58,13 +58,13 @@ func (c *clause) ddl(engine schema.Engine) string {
 		s += " NULL"
 	}
 	if c.computed == "" {
-		s += mysqlDefault(c.def)
+		s += defaultWord(c.def)
 		if c.serial {
 			s += " AUTO_INCREMENT"
 		}
 	}
 	if c.comment != "" {
-		s += " COMMENT " + mysqlString(c.comment)
+		s += " COMMENT " + mysqlConstant(c.comment)
 	}
 	return s
 }
@@ -73,8 +73,8 @@ func identity(always bool) string {
 	return "GENERATED " + map[bool]string{true: "ALWAYS", false: "BY DEFAULT"}[always] + " AS IDENTITY"
 }
 
-// mysqlDefault is DEFAULT with its expression; what only says ON UPDATE needs no such word.
-func mysqlDefault(def string) string {
+// defaultWord is DEFAULT with its expression; what only says ON UPDATE needs no such word.
+func defaultWord(def string) string {
 	if def == "" || strings.HasPrefix(strings.ToUpper(def), "ON UPDATE ") {
 		return strings.TrimRight(" "+def, " ")
 	}
@@ -181,7 +181,7 @@ func enumType(space string, c *schema.Column) string {
 func makeEnum(typ string, labels []string) []string {
 	quoted := make([]string, len(labels))
 	for i, l := range labels {
-		quoted[i] = postgresString(l)
+		quoted[i] = postgresConstant(l)
 	}
 	made := "DO $cdc$ BEGIN CREATE TYPE " + typ + " AS ENUM (" + strings.Join(quoted, ", ") + "); EXCEPTION WHEN duplicate_object THEN NULL; END $cdc$"
 	all := []string{made}
@@ -306,17 +306,17 @@ func CreateDefinition(engine schema.Engine, ownSchema string, d *schema.Definiti
 	if engine != schema.Postgres {
 		create += " ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4"
 		if d.Comment != "" {
-			create += " COMMENT=" + mysqlString(d.Comment)
+			create += " COMMENT=" + mysqlConstant(d.Comment)
 		}
 		return append(makeSchema(engine, ownSchema, d), create), notices, nil
 	}
 	statements = append(append(makeSchema(engine, ownSchema, d), enumsOf(ownSchema, d)...), create)
 	if d.Comment != "" {
-		statements = append(statements, "COMMENT ON TABLE "+name+" IS "+postgresString(d.Comment))
+		statements = append(statements, "COMMENT ON TABLE "+name+" IS "+postgresConstant(d.Comment))
 	}
 	for i := range clauses {
 		if c := &clauses[i]; c.comment != "" {
-			statements = append(statements, "COMMENT ON COLUMN "+name+"."+quotePostgres(c.name)+" IS "+postgresString(c.comment))
+			statements = append(statements, "COMMENT ON COLUMN "+name+"."+quotePostgres(c.name)+" IS "+postgresConstant(c.comment))
 		}
 	}
 	return statements, notices, nil
@@ -329,7 +329,7 @@ func makeSchema(engine schema.Engine, space string, d *schema.Definition) []stri
 	case d.Schema == "":
 		return nil
 	case engine == schema.Postgres:
-		return []string{"DO $cdc$ BEGIN IF to_regnamespace(" + postgresString(quotePostgres(space)) + ") IS NULL THEN CREATE SCHEMA " + quotePostgres(space) + "; END IF; END $cdc$"}
+		return []string{"DO $cdc$ BEGIN IF to_regnamespace(" + postgresConstant(quotePostgres(space)) + ") IS NULL THEN CREATE SCHEMA " + quotePostgres(space) + "; END IF; END $cdc$"}
 	}
 	return []string{"CREATE DATABASE IF NOT EXISTS " + QuoteMySQL(space)}
 }

@@ -26,9 +26,9 @@ func (d dialect) quote(name string) string {
 
 func (d dialect) text(s string) string {
 	if d.to == schema.Postgres {
-		return postgresString(s)
+		return postgresConstant(s)
 	}
-	return mysqlString(s)
+	return mysqlConstant(s)
 }
 
 // condition is an expression that is true or not, as the other engine writes it; why says what it has no words for.
@@ -48,7 +48,7 @@ func (d dialect) expression(x schema.Expression, condition bool) (text, why stri
 	default:
 		return "", fmt.Sprintf("an expression of kind %q stands for nothing there", x.Kind)
 	}
-	p := portable{dialect: d, words: words(x.Text)}
+	p := translation{dialect: d, words: words(x.Text)}
 	p.or(condition)
 	if p.why == "" && p.at < len(p.words) {
 		p.fail("%q is unexpected", p.words[p.at])
@@ -59,9 +59,9 @@ func (d dialect) expression(x schema.Expression, condition bool) (text, why stri
 	return strings.TrimSpace(p.out.String()), ""
 }
 
-// portable reads the small language of schema.PortableText and writes it in the words of an engine. What it does not know, it
+// translation reads the small language of schema.PortableText and writes it in the words of an engine. What it does not know, it
 // does not guess: why is then not empty.
-type portable struct {
+type translation struct {
 	dialect
 	words []string
 	at    int
@@ -91,8 +91,8 @@ func words(text string) (all []string) {
 			for i < len(text) && strings.IndexByte(signs, text[i]) >= 0 {
 				i++
 			}
-		case wordByte(c):
-			for i < len(text) && (wordByte(text[i]) || (text[i] == '-' || text[i] == '+') && numberBegins(text[from:i])) {
+		case wordPart(c):
+			for i < len(text) && (wordPart(text[i]) || (text[i] == '-' || text[i] == '+') && numberBegins(text[from:i])) {
 				i++
 			}
 		default:
@@ -103,7 +103,7 @@ func words(text string) (all []string) {
 	return all
 }
 
-func wordByte(c byte) bool {
+func wordPart(c byte) bool {
 	return c == '.' || c == '_' || c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || c >= 0x80
 }
 
@@ -112,14 +112,14 @@ func numberBegins(s string) bool {
 	return s[0] >= '0' && s[0] <= '9' && s[len(s)-1]|0x20 == 'e'
 }
 
-func (p *portable) fail(format string, args ...any) {
+func (p *translation) fail(format string, args ...any) {
 	if p.why == "" {
 		p.why = fmt.Sprintf(format, args...)
 	}
 	p.at = len(p.words)
 }
 
-func (p *portable) peek() string {
+func (p *translation) peek() string {
 	if p.at < len(p.words) {
 		return p.words[p.at]
 	}
@@ -127,7 +127,7 @@ func (p *portable) peek() string {
 }
 
 // is reports whether the next words are these, and takes them.
-func (p *portable) is(words ...string) bool {
+func (p *translation) is(words ...string) bool {
 	if p.at+len(words) > len(p.words) {
 		return false
 	}
@@ -140,13 +140,13 @@ func (p *portable) is(words ...string) bool {
 	return true
 }
 
-func (p *portable) want(word string) {
+func (p *translation) want(word string) {
 	if !p.is(word) {
 		p.fail("there is no %s where it should be", word)
 	}
 }
 
-func (p *portable) write(words ...string) {
+func (p *translation) write(words ...string) {
 	for _, w := range words {
 		if s := p.out.String(); s != "" && w != ")" && w != "," && !strings.HasSuffix(s, "(") {
 			p.out.WriteByte(' ')
@@ -157,7 +157,7 @@ func (p *portable) write(words ...string) {
 
 // Each of the functions below reads one level of the grammar; condition says that it is to be true or false, not a value.
 
-func (p *portable) or(condition bool) {
+func (p *translation) or(condition bool) {
 	p.and(condition)
 	for condition && p.is("OR") {
 		p.write("OR")
@@ -165,7 +165,7 @@ func (p *portable) or(condition bool) {
 	}
 }
 
-func (p *portable) and(condition bool) {
+func (p *translation) and(condition bool) {
 	p.not(condition)
 	for condition && p.is("AND") {
 		p.write("AND")
@@ -173,7 +173,7 @@ func (p *portable) and(condition bool) {
 	}
 }
 
-func (p *portable) not(condition bool) {
+func (p *translation) not(condition bool) {
 	if condition && p.is("NOT") {
 		p.write("NOT")
 		p.not(condition)
@@ -187,7 +187,7 @@ func (p *portable) not(condition bool) {
 }
 
 // comparison is one, or a condition in brackets, or a column that is true or false by itself.
-func (p *portable) comparison() {
+func (p *translation) comparison() {
 	if p.peek() == "(" && p.bracketIsCondition() {
 		p.is("(")
 		p.write("(")
@@ -229,7 +229,7 @@ func (p *portable) comparison() {
 }
 
 // bare is a condition that is a column alone: every engine takes one of its booleans, MySQL any number.
-func (p *portable) bare(from int) {
+func (p *translation) bare(from int) {
 	if p.why != "" {
 		return
 	}
@@ -241,7 +241,7 @@ func (p *portable) bare(from int) {
 
 // bracketIsCondition looks into the bracket that begins here for what only conditions have, or behind it for what goes on with
 // a value.
-func (p *portable) bracketIsCondition() bool {
+func (p *translation) bracketIsCondition() bool {
 	depth := 0
 	for i := p.at; i < len(p.words); i++ {
 		switch w := strings.ToUpper(p.words[i]); w {
@@ -258,7 +258,7 @@ func (p *portable) bracketIsCondition() bool {
 	return false
 }
 
-func (p *portable) list() {
+func (p *translation) list() {
 	p.want("(")
 	p.write("(")
 	p.sum()
@@ -270,7 +270,7 @@ func (p *portable) list() {
 	p.write(")")
 }
 
-func (p *portable) sum() {
+func (p *translation) sum() {
 	p.factor()
 	for {
 		op := p.peek()
@@ -289,7 +289,7 @@ func (p *portable) sum() {
 	}
 }
 
-func (p *portable) factor() {
+func (p *translation) factor() {
 	word := p.peek()
 	if word == "" {
 		p.fail("something is missing at the end")
@@ -324,7 +324,7 @@ func (p *portable) factor() {
 }
 
 // column is the one that a name in quotes means.
-func (p *portable) column(word string) *schema.Column {
+func (p *translation) column(word string) *schema.Column {
 	name := strings.ReplaceAll(strings.Trim(word, `"`), `""`, `"`)
 	i := p.from.Column(name)
 	if i < 0 {
@@ -343,7 +343,7 @@ func (p *portable) column(word string) *schema.Column {
 	return c
 }
 
-func (p *portable) function(name string) {
+func (p *translation) function(name string) {
 	switch name {
 	case "LOWER", "UPPER", "CHAR_LENGTH":
 		if !p.textFollows() {
@@ -367,7 +367,7 @@ func (p *portable) function(name string) {
 }
 
 // textFollows reports whether the first argument is a text, or a function, which will see for itself.
-func (p *portable) textFollows() bool {
+func (p *translation) textFollows() bool {
 	if p.at+1 >= len(p.words) {
 		return false
 	}
@@ -378,8 +378,8 @@ func (p *portable) textFollows() bool {
 	return word[0] == '\'' || slices.Contains([]string{"LOWER", "UPPER", "COALESCE"}, strings.ToUpper(word))
 }
 
-// postgresString is a string constant, whatever standard_conforming_strings says of one without a backslash.
-func postgresString(s string) string {
+// postgresConstant is a string constant, whatever standard_conforming_strings says of one without a backslash.
+func postgresConstant(s string) string {
 	quoted := "'" + strings.ReplaceAll(s, "'", "''") + "'"
 	if strings.Contains(s, `\`) {
 		return "E" + strings.ReplaceAll(quoted, `\`, `\\`)
@@ -387,7 +387,7 @@ func postgresString(s string) string {
 	return quoted
 }
 
-var mysqlEscapes = strings.NewReplacer("\x00", `\0`, "\n", `\n`, "\r", `\r`, "\x1a", `\Z`, "'", `\'`, `\`, `\\`)
+var mysqlConstants = strings.NewReplacer("\x00", `\0`, "\n", `\n`, "\r", `\r`, "\x1a", `\Z`, "'", `\'`, `\`, `\\`)
 
-// mysqlString is a string constant in a session without NO_BACKSLASH_ESCAPES.
-func mysqlString(s string) string { return "'" + mysqlEscapes.Replace(s) + "'" }
+// mysqlConstant is a string constant in a session without NO_BACKSLASH_ESCAPES.
+func mysqlConstant(s string) string { return "'" + mysqlConstants.Replace(s) + "'" }

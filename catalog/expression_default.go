@@ -11,6 +11,9 @@ import (
 // columnDefault is what stands behind DEFAULT for a column of the table that the dialect reads; empty: there is none. have is the
 // column as it is, or will be, at the other engine. why says why it has no meaning there.
 func (d dialect) columnDefault(c, have *schema.Column, x schema.Expression) (text, why string) {
+	if _, update := onUpdate(x); update != "" {
+		return d.updatedDefault(c, have, x)
+	}
 	switch x.Kind {
 	case schema.NoExpression, schema.NullValueDefault:
 		return "", ""
@@ -20,10 +23,8 @@ func (d dialect) columnDefault(c, have *schema.Column, x schema.Expression) (tex
 		text, why = d.now(have)
 	case schema.RandomUUID:
 		text, why = d.uuid(have)
-	case schema.NativeText:
-		return d.nativeDefault(have, x)
 	default:
-		if text, why = d.computed(x); text != "" && d.to != schema.Postgres {
+		if text, why = d.computed(x); text != "" && d.to != schema.Postgres && !strings.HasPrefix(text, "(") {
 			text = "(" + text + ")"
 		}
 	}
@@ -33,47 +34,37 @@ func (d dialect) columnDefault(c, have *schema.Column, x schema.Expression) (tex
 	return text, why
 }
 
-// onUpdate takes a default apart into what a new row gets and what a changed one gets: MySQL's ON UPDATE CURRENT_TIMESTAMP, which
-// a definition has behind its default, as native text.
+// onUpdate takes a default apart into what a new row gets and what a changed one gets: MySQL's ON UPDATE CURRENT_TIMESTAMP. A
+// definition has it as the text of a default that needs none, or at the end of native text.
 func onUpdate(x schema.Expression) (before schema.Expression, update string) {
 	const word = "ON UPDATE "
-	if x.Kind != schema.NativeText {
-		return x, ""
-	}
 	at := strings.Index(strings.ToUpper(x.Text), word)
-	if at < 0 || at > 0 && x.Text[at-1] != ' ' {
+	switch {
+	case at < 0 || at > 0 && x.Text[at-1] != ' ':
+		return x, ""
+	case at == 0 && (x.Kind == schema.NoExpression || x.Kind == schema.CurrentTime):
+		return schema.Expression{Kind: x.Kind}, x.Text
+	case x.Kind != schema.NativeText:
 		return x, ""
 	}
-	update = x.Text[at:]
-	rest := strings.TrimSpace(x.Text[:at])
-	switch lower := strings.ToLower(rest); {
-	case rest == "":
-		return schema.Expression{}, update
-	case strings.HasPrefix(lower, "current_timestamp"), strings.HasPrefix(lower, "now("):
-		return schema.Expression{Kind: schema.CurrentTime}, update
-	case lower == "null":
-		return schema.Expression{Kind: schema.NullValueDefault}, update
-	case len(rest) > 1 && rest[0] == '\'' && rest[len(rest)-1] == '\'':
+	update, rest := x.Text[at:], strings.TrimSpace(x.Text[:at])
+	if len(rest) > 1 && rest[0] == '\'' && rest[len(rest)-1] == '\'' && !strings.Contains(rest, `\`) {
 		return schema.Expression{Kind: schema.LiteralValue, Text: strings.ReplaceAll(rest[1:len(rest)-1], "''", "'")}, update
 	}
 	return schema.Expression{Kind: schema.NativeText, Text: rest}, update
 }
 
-// nativeDefault: between MySQL and MariaDB the time of an update is the same; of anything else only the engine itself knows.
-func (d dialect) nativeDefault(have *schema.Column, x schema.Expression) (text, why string) {
+// updatedDefault: between MySQL and MariaDB the time of an update is the same.
+func (d dialect) updatedDefault(c, have *schema.Column, x schema.Expression) (text, why string) {
 	before, update := onUpdate(x)
-	if update == "" {
-		text, why = d.expression(x, false)
-		if text != "" && d.to != schema.Postgres && !strings.HasPrefix(text, "(") {
-			text = "(" + text + ")"
-		}
-		return text, why
+	text, why = d.columnDefault(c, have, before)
+	if related(d.to, d.from.Engine) {
+		return strings.TrimSpace(text + " " + update), why
 	}
-	text, why = d.columnDefault(&schema.Column{Name: have.Name, Kind: have.Kind}, have, before)
-	if !related(d.to, d.from.Engine) {
-		return text, strings.TrimPrefix(why+"; ", "; ") + "Postgres does not set a column whenever its row changes, as " + update + " does"
+	if why != "" {
+		why += "; "
 	}
-	return strings.TrimSpace(text + " " + update), why
+	return text, why + "Postgres does not set column " + c.Name + " whenever its row changes, as " + update + " does"
 }
 
 func (d dialect) now(have *schema.Column) (text, why string) {
@@ -134,7 +125,7 @@ func postgresLiteral(c, have *schema.Column, text string) (literal, why string) 
 		if number(text) {
 			return text, ""
 		}
-		return postgresString(text), ""
+		return postgresConstant(text), ""
 	case schema.KindDate, schema.KindTimestamp, schema.KindTimestampTZ:
 		if date, _, _ := strings.Cut(text, " "); strings.HasPrefix(date, "0000-") || strings.Contains(date, "-00") {
 			return "", "Postgres has no day " + date
@@ -150,7 +141,7 @@ func postgresLiteral(c, have *schema.Column, text string) (literal, why string) 
 	if strings.ContainsRune(text, 0) {
 		return "", "Postgres has no text with a zero byte"
 	}
-	return postgresString(text), ""
+	return postgresConstant(text), ""
 }
 
 func mysqlLiteral(have *schema.Column, text string) (literal, why string) {
@@ -180,7 +171,7 @@ func mysqlLiteral(have *schema.Column, text string) (literal, why string) {
 	case schema.KindNative:
 		return "", "a constant of type " + have.Native + " is not known"
 	}
-	if literal = mysqlString(text); have.Kind == schema.KindJSON || strings.HasSuffix(have.Native, "text") {
+	if literal = mysqlConstant(text); have.Kind == schema.KindJSON || strings.HasSuffix(have.Native, "text") {
 		literal = "(" + literal + ")"
 	}
 	return literal, ""

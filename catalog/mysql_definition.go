@@ -92,12 +92,12 @@ func (d *mysqlDefining) readComments(ctx context.Context) error {
 }
 
 func (d *mysqlDefining) readDetails(ctx context.Context) error {
-	return d.each(ctx, `SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_DEFAULT, EXTRA, COALESCE(GENERATION_EXPRESSION, ''), COLUMN_COMMENT
+	return d.each(ctx, `SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_DEFAULT, EXTRA, COALESCE(GENERATION_EXPRESSION, ''), COLUMN_COMMENT, COALESCE(COLLATION_NAME, '')
 		FROM information_schema.COLUMNS WHERE `, inTable, "", func(scan func(...any) error) error {
 		var name schema.TableName
-		var column, extra, computed, comment string
+		var column, extra, computed, comment, collation string
 		var text sql.NullString
-		if err := scan(&name.Schema, &name.Name, &column, &text, &extra, &computed, &comment); err != nil {
+		if err := scan(&name.Schema, &name.Name, &column, &text, &extra, &computed, &comment, &collation); err != nil {
 			return err
 		}
 		t := d.byName[name]
@@ -105,7 +105,7 @@ func (d *mysqlDefining) readDetails(ctx context.Context) error {
 			return nil
 		}
 		detail, lower := t.Detail(column), strings.ToLower(extra)
-		detail.Comment, detail.Serial = comment, strings.Contains(lower, "auto_increment")
+		detail.Comment, detail.Collation, detail.Serial = comment, collation, strings.Contains(lower, "auto_increment")
 		if computed != "" {
 			detail.Computed = mysqlExpression(d.engine, computed)
 			detail.Stored = strings.Contains(lower, "stored") || strings.Contains(lower, "persistent")

@@ -265,7 +265,7 @@ func (r *rendering) changeComment() {
 	case r.Engine == schema.Postgres:
 		r.run("COMMENT ON TABLE " + r.table + " IS " + postgresComment(r.Is.Comment))
 	default:
-		r.run(r.alter("COMMENT = " + mysqlString(r.Is.Comment)))
+		r.run(r.alter("COMMENT = " + mysqlConstant(r.Is.Comment)))
 	}
 }
 
@@ -274,5 +274,5 @@ func postgresComment(s string) string {
 	if s == "" {
 		return "NULL"
 	}
-	return postgresString(s)
+	return postgresConstant(s)
 }

@@ -14,7 +14,7 @@ func orders(engine schema.Engine) *schema.Definition {
 			"paid boolean|default:0", "at timestamp(3) with time zone|now", "token uuid|uuid", "data jsonb|null|default:{}")
 	}
 	return define(engine, "orders", []string{"id"}, "id bigint(20)|serial", "customer int(11)", "note longtext|null", "price decimal(12,2)|default:0.00", "state varchar(20)|default:new",
-		"paid tinyint(1)|default:0", "at timestamp(3)|native:CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3)", "token char(36)", "data json|null")
+		"paid tinyint(1)|default:0", "at timestamp(3)|now:ON UPDATE CURRENT_TIMESTAMP(3)", "token char(36)", "data json|null")
 }
 
 func portableText(s string) schema.Expression {

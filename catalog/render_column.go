@@ -81,7 +81,7 @@ func (r *rendering) addColumn() error {
 	}
 	r.addClause(&c)
 	if c.wanted.comment != "" && r.Engine == schema.Postgres {
-		r.run("COMMENT ON COLUMN " + r.table + "." + r.quote(c.wanted.name) + " IS " + postgresString(c.wanted.comment))
+		r.run("COMMENT ON COLUMN " + r.table + "." + r.quote(c.wanted.name) + " IS " + postgresConstant(c.wanted.comment))
 	}
 	return nil
 }

@@ -114,8 +114,8 @@ func (r *rendering) changeKey() error {
 	if r.Engine != schema.Postgres {
 		return r.mysqlKey(want, have)
 	}
-	r.run("DO $cdc$ DECLARE k name; BEGIN SELECT conname INTO k FROM pg_catalog.pg_constraint WHERE conrelid = " + postgresString(r.table) + "::regclass AND contype = 'p'; " +
-		"IF FOUND THEN EXECUTE format(" + postgresString("ALTER TABLE "+strings.ReplaceAll(r.table, "%", "%%")+" DROP CONSTRAINT %I") + ", k); END IF; END $cdc$")
+	r.run("DO $cdc$ DECLARE k name; BEGIN SELECT conname INTO k FROM pg_catalog.pg_constraint WHERE conrelid = " + postgresConstant(r.table) + "::regclass AND contype = 'p'; " +
+		"IF FOUND THEN EXECUTE format(" + postgresConstant("ALTER TABLE "+strings.ReplaceAll(r.table, "%", "%%")+" DROP CONSTRAINT %I") + ", k); END IF; END $cdc$")
 	if len(want) > 0 {
 		r.run(r.alter("ADD PRIMARY KEY (" + r.list(want) + ")"))
 	}

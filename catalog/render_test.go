@@ -40,7 +40,7 @@ func define(engine schema.Engine, name string, key []string, columns ...string) 
 			case "default":
 				detail.Default = schema.Expression{Kind: schema.LiteralValue, Text: rest}
 			case "now":
-				detail.Default.Kind = schema.CurrentTime
+				detail.Default = schema.Expression{Kind: schema.CurrentTime, Text: rest}
 			case "uuid":
 				detail.Default.Kind = schema.RandomUUID
 			case "native":

@@ -33,7 +33,7 @@ func (r *rendering) addLabels(c *column) {
 			if slices.Contains(has, l) {
 				continue
 			}
-			r.run("ALTER TYPE " + typ + " ADD VALUE IF NOT EXISTS " + postgresString(l) + besideLabel(is.Labels, i, has))
+			r.run("ALTER TYPE " + typ + " ADD VALUE IF NOT EXISTS " + postgresConstant(l) + besideLabel(is.Labels, i, has))
 			has = append(has, l)
 		}
 		r.out.Alone = true
@@ -43,11 +43,11 @@ func (r *rendering) addLabels(c *column) {
 // besideLabel is where a label goes: behind the one that it follows there, or before the next.
 func besideLabel(labels []string, i int, has []string) string {
 	if i > 0 && slices.Contains(has, labels[i-1]) {
-		return " AFTER " + postgresString(labels[i-1])
+		return " AFTER " + postgresConstant(labels[i-1])
 	}
 	for _, l := range labels[i+1:] {
 		if slices.Contains(has, l) {
-			return " BEFORE " + postgresString(l)
+			return " BEFORE " + postgresConstant(l)
 		}
 	}
 	return ""
@@ -66,7 +66,7 @@ func (r *rendering) enumHere(c *schema.Column) string {
 func withLabels(typ string, labels []string) string {
 	quoted := make([]string, len(labels))
 	for i, l := range labels {
-		quoted[i] = mysqlString(l)
+		quoted[i] = mysqlConstant(l)
 	}
 	name, _, _ := strings.Cut(typ, "(")
 	end := ""
@@ -110,7 +110,7 @@ func (r *rendering) changeType(c *column) error {
 // sameHere reports whether the column is what it would be here, no wider and no narrower.
 func (r *rendering) sameHere(c *column) bool {
 	is := &r.Is.Columns[r.Column]
-	if collation := r.Is.Details[r.Column].Collation; r.Engine == r.Is.Engine && r.Engine != schema.Postgres && collation != r.Here.Details[c.at].Collation && collates(is.Kind) {
+	if collation := r.Is.Details[r.Column].Collation; collation != "" && r.Engine == r.Is.Engine && r.Engine != schema.Postgres && collation != r.Here.Details[c.at].Collation && collates(is.Kind) {
 		return false
 	}
 	if c.mapped.Kind != c.here.Kind {
@@ -171,7 +171,7 @@ func (r *rendering) renameLabels(c *column) {
 	if len(is) == len(was) {
 		for i := range is {
 			if is[i] != was[i] && slices.Contains(c.here.Labels, was[i]) && !slices.Contains(is, was[i]) && !slices.Contains(c.here.Labels, is[i]) {
-				r.run("ALTER TYPE " + typ + " RENAME VALUE " + postgresString(was[i]) + " TO " + postgresString(is[i]))
+				r.run("ALTER TYPE " + typ + " RENAME VALUE " + postgresConstant(was[i]) + " TO " + postgresConstant(is[i]))
 			}
 		}
 	}

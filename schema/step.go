@@ -273,7 +273,7 @@ func (d *diffing) column(i int, a, b *Column, x, y *ColumnDetail) {
 	switch {
 	case AddsLabels(a, b):
 		d.add(AddLabels, i)
-	case !sameType(a, b) || x.Collation != y.Collation:
+	case !sameType(a, b), x.Collation != y.Collation && x.Collation != "" && y.Collation != "":
 		d.add(ChangeType, i)
 	}
 	if !sameExpression(x.Computed, y.Computed, d.names) || x.Stored != y.Stored {
