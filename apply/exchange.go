@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -34,6 +35,36 @@ func (w *writer) exchange(ctx context.Context, st *step, queue []schema.Transact
 		}
 	}
 	return false, nil
+}
+
+// exchangeTries bounds how often fewer rows are tried together: each try writes all that are left.
+const exchangeTries = 10
+
+// exchangeSome exchanges those of the disputes that can be: what is refused although all others have let go is left out. errStillWaits:
+// nothing was written.
+func (w *writer) exchangeSome(ctx context.Context, all []*dispute) error {
+	for range exchangeTries {
+		if len(all) < 2 {
+			break
+		}
+		var queue []schema.Transaction
+		for _, d := range all {
+			queue = append(queue, d.queue...)
+		}
+		st, err := w.stepOf(ctx, &queue[len(queue)-1])
+		if err != nil || st == nil {
+			return cmp.Or(err, errStillWaits)
+		}
+		if written, err := w.exchange(ctx, st, queue); written || err != nil {
+			return err
+		}
+		rest := slices.DeleteFunc(slices.Clone(all), func(d *dispute) bool { return slices.Contains(d.rows, w.refused) })
+		if len(rest) == len(all) {
+			break
+		}
+		all = rest
+	}
+	return errStillWaits
 }
 
 func (w *writer) exchangeBy(ctx context.Context, st *step, queue []schema.Transaction, let letting) (bool, error) {

@@ -144,3 +144,19 @@ func TestNotExchangedAtTheHead(t *testing.T) {
 		p.wantParked()
 	})
 }
+
+// The rows of a chain of exchanges come in chunks of their own, and another row waits beside them for one that nobody changes.
+func TestExchangedAcrossChunks(t *testing.T) {
+	each(t, schema.Branch, func(w *world) {
+		p := newParking(w, schema.Branch)
+		p.exec("ALTER TABLE item "+w.pick("ALTER name SET NOT NULL", "MODIFY name varchar(100) NOT NULL"), "INSERT INTO item VALUES (5, 'e', 5), (9, 'mine', 9)")
+		p.restart()
+		for _, c := range []schema.Change{insert(item, "2", "mine", "2"), insert(item, "1", "c", "1"), insert(item, "3", "e", "3"), insert(item, "5", "a", "5")} {
+			w.wantTaken(w.chunk(0, c), Taken{Inserted: map[bool]int{true: 1}[c.After[0].Text() == "2"], Updated: map[bool]int{true: 1}[c.After[0].Text() != "2"], Parked: 1})
+		}
+		p.wantParked("id=2", "id=1", "id=3", "id=5")
+		p.tend()
+		p.want(items, "1 c 1\n3 e 3\n5 a 5\n9 mine 9")
+		p.wantParked("id=2")
+	})
+}

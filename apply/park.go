@@ -340,7 +340,9 @@ func (w *writer) writeComposed(ctx context.Context, st *step, queue []schema.Tra
 		vanishFirst(order, rows)
 		stand, err := first(rows, order)
 		for i := 0; i < len(order) && err == nil; i++ {
-			err = w.become(ctx, st, stand[order[i]], rows[order[i]])
+			if err = w.become(ctx, st, stand[order[i]], rows[order[i]]); err != nil {
+				w.refused = order[i]
+			}
 		}
 		return err
 	}

@@ -183,6 +183,7 @@ func (a *Applier) retryParked(ctx context.Context, sender schema.Office) error {
 		a.release(ses)
 		rows = a.disputed()
 	}
+	var left []*dispute
 	for _, d := range rows.all() {
 		err := a.aside(ctx, sender, func(w *writer) error {
 			st, err := w.stepOf(ctx, &d.queue[len(d.queue)-1])
@@ -198,6 +199,13 @@ func (a *Applier) retryParked(ctx context.Context, sender schema.Office) error {
 		if err != nil && !errors.Is(err, errStillWaits) && !errors.Is(err, errBusy) {
 			return fmt.Errorf("try a parked change again: %w", err)
 		}
+		if errors.Is(err, errStillWaits) {
+			left = append(left, d)
+		}
+	}
+	err := a.aside(ctx, sender, func(w *writer) error { return w.exchangeSome(ctx, left) })
+	if err != nil && !errors.Is(err, errStillWaits) && !errors.Is(err, errBusy) {
+		return fmt.Errorf("try parked changes again together: %w", err)
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ type writer struct {
 	waiting   disputes              // parked in it
 	unparked  map[schema.RowID]bool // what had been parked before was written in it
 	collision error                 // the last
+	refused   schema.RowID          // the row that could not be written as it shall be, of the last that were written together
 	known     uint64
 	released  uint64                        // by the clocks, when the call began
 	standing  map[schema.RowID]*standingRow // of the call

@@ -186,6 +186,13 @@ func (p *plan) comesLate(r *rand.Rand) {
 			p.found = append(p.found, row)
 		}
 	}
+	if p.filled { // rows have exchanged their codes meanwhile
+		was := slices.Clone(p.found)
+		for i := range was {
+			p.found[i] = slices.Clone(was[i])
+			p.found[i][colCode] = was[(i+1)%len(was)][colCode]
+		}
+	}
 	for id := p.keys + 1; id < p.keys+1+r.IntN(4); id++ { // nobody else knows of
 		p.found = append(p.found, item(id, "found", p.none(id)))
 	}
