@@ -112,6 +112,7 @@ func (s *stream) attemptChunk(ctx context.Context, tx *schema.Transaction, save 
 	ses.begin()
 	w := &s.work
 	w.start(s, ses, true)
+	w.chunks = true
 	taken, err = w.chunk(ctx, tx)
 	if err == nil {
 		err = w.ours(saveJoins(ctx, ses, s.applier.options.Office, save))

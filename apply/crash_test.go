@@ -81,11 +81,16 @@ func (p *wire) serve() {
 			continue
 		}
 		var answers sync.Mutex // held while the last words are answered
-		p.wait.Go(func() { p.speak(client, server, &answers) })
+		heard := make(chan struct{}, 1) // the server has said something
+		p.wait.Go(func() { p.speak(client, server, &answers, heard) })
 		p.wait.Go(func() {
 			buffer := make([]byte, 32<<10)
 			for {
 				n, err := server.Read(buffer)
+				select {
+				case heard <- struct{}{}:
+				default:
+				}
 				answers.Lock()
 				if err == nil {
 					_, err = client.Write(buffer[:n])
@@ -102,7 +107,7 @@ func (p *wire) serve() {
 }
 
 // speak carries what the client says.
-func (p *wire) speak(client, server net.Conn, answers *sync.Mutex) {
+func (p *wire) speak(client, server net.Conn, answers *sync.Mutex, heard <-chan struct{}) {
 	defer server.Close()
 	defer client.Close()
 	buffer := make([]byte, 1<<20)
@@ -120,8 +125,13 @@ func (p *wire) speak(client, server net.Conn, answers *sync.Mutex) {
 		}
 		if what == answered {
 			answers.Lock() // the answer is not carried
-			_ = client.Close()
+			select {
+			case <-heard: // of what came before
+			default:
+			}
 			_, _ = server.Write(buffer[:n])
+			<-heard // the server is at it, with its locks, before anybody learns that the connection is gone
+			_ = client.Close()
 			answers.Unlock()
 			_, _ = io.Copy(io.Discard, server) // until the server has seen that we are gone
 			return

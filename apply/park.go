@@ -43,6 +43,9 @@ func (w *writer) parkable(ctx context.Context, st *step) error {
 		}
 	}
 	if queue := w.queue(st); len(queue) > 0 {
+		if err := w.pin(ctx, st); err != nil {
+			return err
+		}
 		written, err := w.writeWaiting(ctx, st, append(queue, w.single(st)))
 		if err != nil || written {
 			return err
@@ -67,7 +70,35 @@ func (w *writer) parkable(ctx context.Context, st *step) error {
 			return locate(err, st.change, st.at)
 		}
 	}
+	if err := w.pin(ctx, st); err != nil {
+		return err
+	}
 	return w.park(ctx, st, nil)
+}
+
+// pin notes of a chunk's row how the row is here as it begins to wait. What an application here makes of it until then the head
+// takes for made with its own row in sight, since nothing of the stream is missing here: so it must not be written over later.
+func (w *writer) pin(ctx context.Context, st *step) error {
+	if !w.chunks {
+		return nil
+	}
+	s, err := w.now(ctx, st, st.rows[0], st.keys[0])
+	if err == nil {
+		st.change.Over = pinned(s)
+	}
+	return err
+}
+
+// pinned is a hash of a row as it is, never 0; of none, 1.
+func pinned(s *standingRow) uint64 {
+	if s.row == nil {
+		return 1
+	}
+	var columns []string
+	for i := range s.table.Columns {
+		columns = append(columns, s.table.Columns[i].Name)
+	}
+	return max(schema.NewHasher(s.table.Table, columns).Hash(s.row), 2)
 }
 
 // empty writes a truncate. What waits of the table is emptied out, too.
@@ -456,15 +487,20 @@ func (w *writer) compose(ctx context.Context, queue []schema.Transaction) (rows 
 		if err != nil || st == nil {
 			return nil, nil, err
 		}
+		overtaken := false
 		for j, row := range st.touched() {
 			s, err := w.now(ctx, st, row, st.keys[j])
 			if err != nil {
 				return nil, nil, err
 			}
+			overtaken = st.change.Over != 0 && st.change.Over != pinned(s)
 			if _, known := rows[row]; !known {
 				rows[row] = s.row
 				order = append(order, row)
 			}
+		}
+		if overtaken {
+			continue
 		}
 		after := rows[st.rows[0]]
 		if st.change.Op == schema.Delete {

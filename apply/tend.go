@@ -203,6 +203,9 @@ func (a *Applier) retryParked(ctx context.Context, sender schema.Office) error {
 			left = append(left, d)
 		}
 	}
+	if len(left) < 2 {
+		return nil
+	}
 	err := a.aside(ctx, sender, func(w *writer) error { return w.exchangeSome(ctx, left) })
 	if err != nil && !errors.Is(err, errStillWaits) && !errors.Is(err, errBusy) {
 		return fmt.Errorf("try parked changes again together: %w", err)

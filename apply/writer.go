@@ -30,6 +30,7 @@ type writer struct {
 	waiting   disputes              // parked in it
 	unparked  map[schema.RowID]bool // what had been parked before was written in it
 	collision error                 // the last
+	chunks    bool                  // what is written is a chunk
 	refused   schema.RowID          // the row that could not be written as it shall be, of the last that were written together
 	known     uint64
 	released  uint64                        // by the clocks, when the call began
@@ -53,7 +54,7 @@ type writer struct {
 func (w *writer) start(s *stream, ses session, parts bool) {
 	w.stream, w.ses, w.parts, w.tally, w.last = s, ses, parts, Stats{}, nil
 	w.sequences.log = s.applier.options.Log
-	w.plainly = nil
+	w.plainly, w.chunks = nil, false
 	w.stamps, w.decided, w.conflicts, w.unparked, w.collision, w.known = nil, nil, nil, nil, nil, 0
 	w.disputed, w.waiting = s.applier.disputed(), disputes{}
 	if s.applier.options.Clocks != nil {

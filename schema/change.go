@@ -58,6 +58,9 @@ type Change struct {
 	Restored bool
 	// Definition is not nil of a Define: what became of the table. Table is then the new definition's, of a dropped one the old.
 	Definition *DefinitionChange
+	// Over is not 0 of a change that a chunk brought and that waits: it may go over the row as it was here then, which this is a
+	// hash of, and over no other. It does not travel; it is kept with what waits.
+	Over uint64
 }
 
 // Decision is what a resolution tells of the image that it carries: whose it is, so that later changes are compared with it.

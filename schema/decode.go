@@ -412,6 +412,8 @@ func (d *batchDecoder) change(s span) (Change, error) {
 			c.Restored = v != 0
 		case 9:
 			definition, hasDefinition = body, true
+		case 10:
+			c.Over = v
 		}
 		return nil
 	})

@@ -180,7 +180,7 @@ func sizeChange(c *Change, table uint32) int {
 	if c.Definition != nil {
 		n += sizeField(len(appendDefinitionChange(nil, c.Definition)))
 	}
-	return n
+	return n + sizeUint(c.Over)
 }
 
 func appendChange(b []byte, c *Change, table uint32) []byte {
@@ -201,7 +201,7 @@ func appendChange(b []byte, c *Change, table uint32) []byte {
 	if c.Definition != nil {
 		b = protowire.AppendBytes(protowire.AppendTag(b, 9, protowire.BytesType), appendDefinitionChange(nil, c.Definition))
 	}
-	return b
+	return appendUint(b, 10, c.Over)
 }
 
 func appendDecision(b []byte, d *Decision) []byte {
