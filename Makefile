@@ -16,6 +16,9 @@ BUILD    := go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$
 # Test binaries and `go run` are executed where they are built; /tmp may be mounted noexec.
 export GOTMPDIR := $(CURDIR)/bin/tmp
 
+# Where servers of other versions are unpacked, a folder each. It is looked into, too, for what tests can have.
+export CDC_SERVERS ?= $(CURDIR)/bin/servers
+
 # One package at a time: each starts real servers, and two cores do not carry three times three of them.
 # Never from Go's cache: it does not see the servers and the binaries that a test runs.
 # The time-out is per package and only ends a hang: the whole short run is meant to take 12 minutes.
@@ -28,7 +31,7 @@ endif
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: $(GOTMPDIR) ## Build bin/cdc-sidecar: static, for this machine's platform
@@ -53,6 +56,13 @@ test: ## Every test, on real servers (FULL=1 for the large sizes)
 	CGO_ENABLED=1 CDC_PLAIN_BINARY=$(BINARY) CDC_RACE_BINARY=$(RACE) \
 		go test -race -count 1 -p 1 -timeout $(TEST_TIMEOUT) ./...
 	go test -count 1 -timeout $(TEST_TIMEOUT) ./sim
+
+# Each version that is here at least once; what is not here is fetched first, where it can be. PAIRS='postgres-17+mysql-9' picks.
+.PHONY: test-versions
+test-versions: $(GOTMPDIR) ## The databases' rooms over every version of Postgres, MariaDB and MySQL that can be had
+	@scripts/prerequisites go postgres mariadb
+	@scripts/versions get
+	@scripts/versions test $(PAIRS)
 
 # The race detector makes a seed ten times as long: `make test` runs a hundred with it, and a thousand without.
 .PHONY: sim

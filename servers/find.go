@@ -22,13 +22,13 @@ const (
 	newestPostgres = 18
 )
 
-func findPostgres() (postgresPrograms, error) {
+// findPostgres finds the given version, such as "17", or without one the newest that this machine has installed.
+func findPostgres(version string) (postgresPrograms, error) {
+	if version != "" {
+		return findPostgresVersion(version)
+	}
 	for v := newestPostgres; v >= oldestPostgres; v-- {
-		p := postgresPrograms{
-			initdb:   filepath.Join("/usr/lib/postgresql", strconv.Itoa(v), "bin/initdb"),
-			postgres: filepath.Join("/usr/lib/postgresql", strconv.Itoa(v), "bin/postgres"),
-		}
-		if executable(p.initdb) && executable(p.postgres) {
+		if p := postgresIn(installedPostgres(strconv.Itoa(v))); p.there() {
 			return p, nil
 		}
 	}
@@ -40,33 +40,57 @@ func findPostgres() (postgresPrograms, error) {
 	if initdb, err = filepath.EvalSymlinks(initdb); err != nil {
 		return postgresPrograms{}, fmt.Errorf("postgres: %w", err)
 	}
-	p := postgresPrograms{initdb, filepath.Join(filepath.Dir(initdb), "postgres")}
+	p := postgresIn(filepath.Dir(initdb))
 	if !executable(p.postgres) {
 		return postgresPrograms{}, fmt.Errorf("postgres beside %s: %w", initdb, errMissing)
 	}
 	return p, nil
 }
 
-// mariadbPrograms is one MariaDB installation.
-type mariadbPrograms struct {
-	mariadbd string
-	share    string // the folder of messages, character sets and the SQL of the system tables
-	prefix   string // what the names of those SQL files begin with
+// installedPostgres is where Debian puts a version's programs.
+func installedPostgres(version string) string {
+	return filepath.Join("/usr/lib/postgresql", version, "bin")
 }
 
-func findMariaDB() (mariadbPrograms, error) {
+func postgresIn(dir string) postgresPrograms {
+	return postgresPrograms{initdb: filepath.Join(dir, "initdb"), postgres: filepath.Join(dir, "postgres")}
+}
+
+func (p postgresPrograms) there() bool { return executable(p.initdb) && executable(p.postgres) }
+
+// mysqlPrograms is one MariaDB or Oracle MySQL installation.
+type mysqlPrograms struct {
+	daemon  []string // the program, after the loader that it needs where it came with a C library of its own
+	oracle  bool
+	base    string // its own /usr; empty: what the program was built for
+	share   string // the folder of messages, character sets and the SQL of MariaDB's system tables
+	prefix  string // what the names of those SQL files begin with; empty for Oracle's, which has them inside
+	plugins string // empty: what the program was built for
+}
+
+// findMySQL finds a given version, such as "mariadb-11" or "mysql-9", or without one the MariaDB that this machine has installed.
+func findMySQL(version string) (mysqlPrograms, error) {
+	if version != "" {
+		return findMySQLVersion(version)
+	}
 	daemon, err := lookUp("mariadbd", "/usr/sbin/mariadbd", "/usr/libexec/mariadbd")
 	if err != nil {
-		return mariadbPrograms{}, err
+		return mysqlPrograms{}, err
 	}
-	for _, share := range []string{"/usr/share/mariadb", "/usr/share/mysql"} {
+	return mysqlPrograms{daemon: []string{daemon}}.withTables("/usr/share")
+}
+
+// withTables completes a MariaDB: below share is what it makes its system tables from.
+func (p mysqlPrograms) withTables(share string) (mysqlPrograms, error) {
+	for _, dir := range []string{"mariadb", "mysql"} {
 		for _, prefix := range []string{"mariadb", "mysql"} {
-			if _, err := os.Stat(filepath.Join(share, prefix+"_system_tables.sql")); err == nil {
-				return mariadbPrograms{daemon, share, prefix}, nil
+			if _, err := os.Stat(filepath.Join(share, dir, prefix+"_system_tables.sql")); err == nil {
+				p.share, p.prefix = filepath.Join(share, dir), prefix
+				return p, nil
 			}
 		}
 	}
-	return mariadbPrograms{}, fmt.Errorf("mariadb's system tables: %w", errMissing)
+	return mysqlPrograms{}, fmt.Errorf("mariadb's system tables: %w", errMissing)
 }
 
 // rabbitmqPrograms is one RabbitMQ installation.
@@ -112,14 +136,14 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// find says whether a kind's programs are there.
-func find(kind Kind) error {
+// find says whether a kind's programs are there, in the version that a Spec asks for.
+func find(spec Spec, kind Kind) error {
 	var err error
 	switch kind {
 	case KindPostgres:
-		_, err = findPostgres()
+		_, err = findPostgres(spec.version(kind))
 	case KindMariaDB:
-		_, err = findMariaDB()
+		_, err = findMySQL(spec.version(kind))
 	case KindRabbitMQ:
 		_, err = findRabbitMQ()
 	default:

@@ -27,7 +27,7 @@ var packages = map[Kind]string{
 func Install(ctx context.Context, log io.Writer, kinds ...Kind) error {
 	var absent []Kind
 	for _, kind := range kinds {
-		if err := find(kind); err == nil || os.Getenv(externalVariable(kind)) != "" {
+		if err := find(Spec{}, kind); err == nil || os.Getenv(externalVariable(kind)) != "" {
 			continue
 		} else if !errors.Is(err, errMissing) {
 			return fmt.Errorf("install: %w", err)
@@ -39,7 +39,7 @@ func Install(ctx context.Context, log io.Writer, kinds ...Kind) error {
 	}
 	prefix, ok := becomeRoot(ctx)
 	if _, err := exec.LookPath("apt-get"); err != nil || !ok {
-		return fmt.Errorf("install: %w", missing(absent))
+		return fmt.Errorf("install: %w", missing(Spec{}, absent))
 	}
 	if _, err := fmt.Fprintf(log, "installing %s\n", packageNames(absent)); err != nil {
 		return err
@@ -51,18 +51,22 @@ func Install(ctx context.Context, log io.Writer, kinds ...Kind) error {
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("install %s: %w", packageNames(absent), err)
 	}
-	if err := missing(absent); err != nil {
+	if err := missing(Spec{}, absent); err != nil {
 		return fmt.Errorf("installed, but: %w", err)
 	}
 	return nil
 }
 
 // missing is nil when the programs of all kinds are there, or else an error that says what to do.
-func missing(kinds []Kind) error {
+func missing(spec Spec, kinds []Kind) error {
 	var absent []Kind
 	var errs []error
 	for _, kind := range kinds {
-		if err := find(kind); err != nil {
+		err := find(spec, kind)
+		if err != nil && !errors.Is(err, errMissing) {
+			return err // a version that was asked for says itself where it may come from
+		}
+		if err != nil {
 			absent, errs = append(absent, kind), append(errs, err)
 		}
 	}

@@ -18,10 +18,10 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// MariaDB is one MariaDB server with a row binlog; its user root has the password secret and every privilege, by TCP.
+// MariaDB is one MariaDB server, or an Oracle MySQL of a chosen version, with a row binlog; its user root has the password secret and every privilege, by TCP.
 type MariaDB struct {
 	*server
-	programs mariadbPrograms
+	programs mysqlPrograms
 	options  []string
 }
 
@@ -124,12 +124,18 @@ func quoteMySQL(name string) string { return "`" + strings.ReplaceAll(name, "`",
 
 // base are the options that the server and its bootstrap need alike.
 func (m *MariaDB) base() []string {
-	return []string{
-		m.programs.mariadbd, "--no-defaults", "--datadir=" + filepath.Join(m.dir(), "data"), "--tmpdir=" + m.dir(),
-		"--lc-messages-dir=" + m.programs.share, "--character-sets-dir=" + filepath.Join(m.programs.share, "charsets"),
-		"--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M", "--innodb-fast-shutdown=1",
+	args := append(slices.Clone(m.programs.daemon),
+		"--no-defaults", "--datadir="+filepath.Join(m.dir(), "data"), "--tmpdir="+m.dir(),
+		"--lc-messages-dir="+m.programs.share, "--character-sets-dir="+filepath.Join(m.programs.share, "charsets"),
+		"--innodb-buffer-pool-size=64M", "--innodb-fast-shutdown=1")
+	if m.programs.base != "" {
+		args = append(args, "--basedir="+m.programs.base, "--plugin-dir="+m.programs.plugins)
 	}
+	return args
 }
+
+// innodbLog is the size of MariaDB's redo log, which its bootstrap makes.
+const innodbLog = "--innodb-log-file-size=32M"
 
 // prepare makes the system tables as mariadb-install-db does, but without its help texts, which take most of its time,
 // and without its change of the owner of a folder of the system's, which it makes when we are root.
@@ -149,7 +155,7 @@ GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;
 	if err := m.host.write(filepath.Join(m.dir(), "init.sql"), init); err != nil {
 		return err
 	}
-	args := append(m.base(), "--bootstrap", "--log-warnings=0", "--enforce-storage-engine=",
+	args := append(m.base(), innodbLog, "--bootstrap", "--log-warnings=0", "--enforce-storage-engine=",
 		"--max-allowed-packet=8M", "--net-buffer-length=16K")
 	return m.host.runToEnd(ctx, program{
 		dir: m.dir(), log: m.Log(), input: filepath.Join(m.dir(), "bootstrap.sql"), args: args,
@@ -174,7 +180,7 @@ func (m *MariaDB) writeBootstrap() error {
 
 func (m *MariaDB) launch(ctx context.Context) ([]*process, error) {
 	number := strconv.Itoa(m.Port())
-	args := append(m.base(),
+	args := append(m.base(), innodbLog,
 		"--bind-address=127.0.0.1", "--port="+number, "--pid-file="+filepath.Join(m.dir(), "pid"),
 		"--socket=socket", // in the data folder; the full path might be too long
 		"--skip-name-resolve", "--skip-ssl", "--max-connections=200",

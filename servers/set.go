@@ -37,7 +37,7 @@ func Start(ctx context.Context, spec Spec) (*Set, error) {
 	if len(kinds) == 0 {
 		return s, nil
 	}
-	if err := missing(kinds); err != nil {
+	if err := missing(spec, kinds); err != nil {
 		return nil, fmt.Errorf("start servers: %w", err)
 	}
 	faketime := ""
@@ -96,7 +96,7 @@ func (s *Set) add(spec Spec, kinds []Kind) error {
 }
 
 func (s *Set) addPostgres(spec Spec) error {
-	programs, err := findPostgres()
+	programs, err := findPostgres(spec.version(KindPostgres))
 	if err != nil {
 		return err
 	}
@@ -109,13 +109,15 @@ func (s *Set) addPostgres(spec Spec) error {
 }
 
 func (s *Set) addMariaDB(spec Spec) error {
-	programs, err := findMariaDB()
+	programs, err := findMySQL(spec.version(KindMariaDB))
 	if err != nil {
 		return err
 	}
 	for i := range spec.MariaDB {
 		m := &MariaDB{s.newServer(KindMariaDB, i), programs, spec.MariaDBOptions}
-		m.engine = m
+		if m.engine = m; programs.oracle {
+			m.engine = oracle{m}
+		}
 		s.MariaDB = append(s.MariaDB, m)
 	}
 	return nil
@@ -217,13 +219,18 @@ func (h *host) open() error {
 	if err := h.chown(h.dir); err != nil {
 		return err
 	}
-	for dir := filepath.Dir(h.dir); ; dir = filepath.Dir(dir) {
+	return passable(filepath.Dir(h.dir), "choose another TMPDIR")
+}
+
+// passable says whether the user that the servers run as, when we are root, can get into a folder.
+func passable(dir, otherwise string) error {
+	for ; ; dir = filepath.Dir(dir) {
 		info, err := os.Stat(dir)
 		if err != nil {
 			return err
 		}
 		if info.Mode()&0o001 == 0 {
-			return fmt.Errorf("%s is closed to the user that the servers run as: chmod o+x it, or choose another TMPDIR", dir)
+			return fmt.Errorf("%s is closed to the user that the servers run as: chmod o+x it, or %s", dir, otherwise)
 		}
 		if dir == filepath.Dir(dir) {
 			return nil

@@ -19,8 +19,12 @@ const (
 // Spec says which servers a Set has; the zero value is an empty Set.
 type Spec struct {
 	Postgres int // how many Postgres servers
-	MariaDB  int // how many MariaDB servers
+	MariaDB  int // how many MariaDB servers, or Oracle MySQL where MySQLVersion or the environment say so
 	RabbitMQ int // how many RabbitMQ nodes, each a broker of its own
+
+	// The versions, among those that Installed names: "postgres-17", "mariadb-11", "mysql-9". Empty: what the environment
+	// variables CDC_POSTGRES and CDC_MYSQL name, or the machine's own.
+	PostgresVersion, MySQLVersion string
 
 	// Clocks gives each database server a wall clock of its own, for SetClock. It needs the library libfaketime.
 	Clocks bool
