@@ -187,9 +187,27 @@ func readPostgresIndexes(ctx context.Context, q PostgresQuerier, oids []uint32, 
 	return err
 }
 
-// complete chooses the key. It is what the log says of an old row where that is one index; otherwise the primary key,
-// otherwise the oldest unique index that no NULL gets around.
+// complete chooses the key, see choose.
 func (t *postgresTable) complete() Table {
+	choice := t.choose()
+	for i := range t.indexes {
+		if i != choice {
+			t.Unique = append(t.Unique, t.indexes[i].columns)
+		}
+	}
+	if choice >= 0 {
+		x := &t.indexes[choice]
+		t.Key = x.columns
+		t.KeyLogged = t.ReplicaIdentity == "full" || x.immediate &&
+			(t.ReplicaIdentity == "index" && x.identity || t.ReplicaIdentity == "default" && x.primary)
+	}
+	t.Table.Table = schema.NewTable(*t.Table.Table)
+	return t.Table
+}
+
+// choose returns which of the indexes is the key; -1: none. It is what the log says of an old row where that is one index;
+// otherwise the primary key, otherwise the oldest unique index that no NULL gets around.
+func (t *postgresTable) choose() int {
 	choice := -1
 	rank := func(x *postgresIndex) int {
 		switch {
@@ -208,17 +226,5 @@ func (t *postgresTable) complete() Table {
 			choice = i
 		}
 	}
-	for i := range t.indexes {
-		if i != choice {
-			t.Unique = append(t.Unique, t.indexes[i].columns)
-		}
-	}
-	if choice >= 0 {
-		x := &t.indexes[choice]
-		t.Key = x.columns
-		t.KeyLogged = t.ReplicaIdentity == "full" || x.immediate &&
-			(t.ReplicaIdentity == "index" && x.identity || t.ReplicaIdentity == "default" && x.primary)
-	}
-	t.Table.Table = schema.NewTable(*t.Table.Table)
-	return t.Table
+	return choice
 }

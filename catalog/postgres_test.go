@@ -7,9 +7,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"cdc-sidecar/schema"
 	"cdc-sidecar/servers"
 )
 
@@ -108,6 +110,19 @@ func TestReadPostgres(t *testing.T) {
 	}
 	if other := tables[0]; len(other.Columns) != 2 || other.Columns[1].Name != "kept" || other.OID == 0 {
 		t.Errorf("after a dropped column: %+v", other.Columns)
+	}
+	definitions, err := ReadPostgresDefinitions(t.Context(), conn, "public")
+	if err != nil || len(definitions) != len(tables) {
+		t.Fatalf("%d definitions of %d tables, %v", len(definitions), len(tables), err)
+	}
+	for i := range tables {
+		facts, err := ReadPostgresFacts(t.Context(), conn, []uint32{tables[i].OID})
+		if err != nil || len(facts) != 1 || PostgresUsable(facts[0].Text) != (tables[i].KeyLogged && !tables[i].Unlogged) {
+			t.Errorf("table %s: usable: %v, %v", tables[i].TableName, err, facts)
+		}
+		if diff := cmp.Diff(*tables[i].Table, *definitions[tables[i].OID].Table, cmpopts.IgnoreUnexported(schema.Table{})); diff != "" {
+			t.Errorf("the definition's table (-read as a table +read as a definition):\n%s", diff)
+		}
 	}
 	if tables, err = ReadPostgres(t.Context(), conn, "Other"); err != nil || tables[0].String() != "T.1" || tables[1].String() != "public.a_plain" {
 		t.Errorf("with another default schema: %v, %v", tables[0].TableName, err)
