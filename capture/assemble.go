@@ -107,7 +107,7 @@ func (a *assembler) applied(p progressRow) {
 
 // add appends a change, after wants.
 func (a *assembler) add(c schema.Change) {
-	if a.mode == applications && a.joins.blind(c.Table.TableName) {
+	if a.mode == applications && c.Op != schema.Define && a.joins.blind(c.Table.TableName) {
 		c.Blind = true
 	}
 	n := c.Bytes()

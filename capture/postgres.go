@@ -90,6 +90,9 @@ func (p *Postgres) open(ctx context.Context, at postgresPosition) error {
 	}
 	p.position = postgresPosition{at.lsn, server.system, server.timeline}
 	p.decoder = p.newDecoder()
+	if err := p.define(ctx); err != nil {
+		return err
+	}
 	p.durable.Store(uint64(at.lsn))
 	now := time.Now()
 	p.lastHeard, p.lastInspection = now, now
@@ -110,6 +113,8 @@ func (p *Postgres) newDecoder() *postgresDecoder {
 		send:      p.config.sends, own: p.config.sendsOwn,
 		source:    func(lsn uint64) string { return string(append(appendLSN(make([]byte, 0, 48), lsn), suffix...)) },
 		relations: map[uint32]*postgresRelation{},
+
+		definitions: p.config.Definitions, defaultSchema: p.config.DSN.DefaultSchema(),
 	}
 }
 
@@ -123,6 +128,7 @@ func (p *Postgres) Read(ctx context.Context) ([]schema.Transaction, error) {
 	d.define = func(rel catalog.Relation) (*schema.Table, error) {
 		return catalog.PostgresRelation(ctx, p.sql, p.config.DSN.DefaultSchema(), rel)
 	}
+	d.facts = func(oid uint32) (string, error) { return p.setup.factsOf(ctx, oid) }
 	for {
 		waiting := p.stream.Frontend().ReadBufferLen() == 0 && p.reader.waiting()
 		if n := len(d.out); n > 0 && (waiting || n >= batchTransactions || d.outBytes >= partBytes) {
@@ -151,7 +157,12 @@ func (p *Postgres) attend(ctx context.Context) error {
 	}
 	if now.Sub(p.lastInspection) >= inspectEvery {
 		p.lastInspection = now
-		if err := p.setup.inspect(ctx); err != nil {
+		if err := p.inspect(ctx); err != nil {
+			return err
+		}
+	}
+	if told := p.decoder.blind.durable(p.durable.Load()); len(told) > 0 {
+		if err := p.setup.keep(ctx, told); err != nil {
 			return err
 		}
 	}
@@ -171,11 +182,42 @@ func (p *Postgres) attend(ctx context.Context) error {
 	return nil
 }
 
+// inspect looks at what somebody may have changed in the database.
+func (p *Postgres) inspect(ctx context.Context) error {
+	if err := p.setup.inspect(ctx); err != nil || !p.config.Definitions {
+		return err
+	}
+	if err := p.define(ctx); err != nil {
+		return err
+	}
+	var told []toldDefinition
+	if p.decoder.blind != nil {
+		told = p.decoder.blind.unkept
+	}
+	return p.setup.reconcile(ctx, told)
+}
+
+// define finds out who notes schema changes: event triggers, or nobody but us.
+func (p *Postgres) define(ctx context.Context) error {
+	if !p.config.Definitions {
+		return nil
+	}
+	if _, err := p.setup.planTriggers(ctx); err != nil {
+		return err
+	}
+	if p.setup.triggers || p.decoder.blind != nil { // triggers that come meanwhile say nothing that a comparison would say twice
+		return nil
+	}
+	known, err := p.setup.knownDefinitions(ctx)
+	p.decoder.blind = &blindDefiner{known: known, here: map[uint32]string{}}
+	return err
+}
+
 // report tells the server how far we are. All three places are the durable one: a flush place of 0 would be taken for the
 // written one, and the server's own shutdown waits for the flush place.
 func (p *Postgres) report(now time.Time, answer bool) error {
 	durable := p.durable.Load()
-	if err := p.stream.Conn().SetWriteDeadline(now.Add(writeLimit)); err != nil {
+	if err := p.stream.Conn().SetWriteDeadline(time.Now().Add(writeLimit)); err != nil {
 		return fmt.Errorf("report to the database: %w", err)
 	}
 	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), p.stream, pglogrepl.StandbyStatusUpdate{

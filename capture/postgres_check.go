@@ -31,6 +31,7 @@ func CheckPostgres(ctx context.Context, config PostgresConfig) []schema.Finding 
 		{"db.replication", s.checkReplication},
 		{"db.slot", s.checkSlot},
 		{"db.setup", s.checkPlan},
+		{"db.ddl", s.checkTriggers},
 	} {
 		found, err := check.run(ctx)
 		findings = append(findings, found...)

@@ -31,8 +31,10 @@ type PostgresConfig struct {
 	// Joining are the tables (their names, or schema.JoinAll) that a branch is joining at the place where reading begins, as far
 	// as the log does not say otherwise behind it: what the office's own applications write to them is blind.
 	Joining []string
-	Hurry   *Hurry       // of those who wait for marks; nil: nobody does
-	Log     *slog.Logger // nil: none
+	// Definitions says that changes of the tables' definitions are captured, too.
+	Definitions bool
+	Hurry       *Hurry       // of those who wait for marks; nil: nobody does
+	Log         *slog.Logger // nil: none
 }
 
 // connectLimit bounds a dial: longer than a slow link takes, shorter than anybody's patience with a host that is gone.

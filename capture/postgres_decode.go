@@ -19,6 +19,12 @@ type postgresDecoder struct {
 	// and never used.
 	define func(catalog.Relation) (*schema.Table, error)
 
+	definitions   bool // schema changes are sent, too
+	defaultSchema string
+	blind         *blindDefiner // nil: event triggers note them
+	// facts asks the catalog for a table's definition; empty when the table is gone or cannot be captured.
+	facts func(oid uint32) (string, error)
+
 	relations map[uint32]*postgresRelation // of this session, as the protocol wants it
 	open      bool                         // between begin and commit
 
@@ -39,6 +45,8 @@ type postgresRelation struct {
 	passing   bool                                // only what was applied of other offices is sent on
 	canonical []func(text string) (string, error) // of each column; nil: as written
 	own       *ownTable                           // nil: an application's table, or one of ours that says nothing
+	rows      *definitionRows                     // of the table of definitions; nil: another
+	compared  bool                                // with what is known of it
 }
 
 // decode takes one message in. Its error is a *schema.BrokenError where the message is not understood.
@@ -99,6 +107,7 @@ func (d *postgresDecoder) commit(r *postgresReader) error {
 	}
 	d.open = false
 	if !r.short {
+		d.blind.ended(lsn)
 		d.end(d.source(lsn))
 	}
 	return nil
@@ -113,11 +122,14 @@ func (d *postgresDecoder) idle(lsn uint64) {
 
 // wanted reports whether rel's changes are to be decoded, and settles whose transaction this is.
 func (d *postgresDecoder) wanted(rel *postgresRelation) bool {
-	return rel.own != nil || d.wants() && rel.captured && (!rel.passing || d.mode == anotherOrigins)
+	return rel.own != nil || rel.rows != nil || d.wants() && rel.captured && (!rel.passing || d.mode == anotherOrigins)
 }
 
 func (d *postgresDecoder) row(r *postgresReader, kind byte) error {
 	rel, err := d.announced(r.uint32(), kind)
+	if err == nil {
+		err = d.compare(rel)
+	}
 	if err != nil || !d.wanted(rel) {
 		return err
 	}
@@ -152,8 +164,11 @@ func (d *postgresDecoder) row(r *postgresReader, kind byte) error {
 	if r.short {
 		return nil
 	}
-	if rel.own != nil {
+	switch {
+	case rel.own != nil:
 		return rel.own.read(&d.assembler, &c)
+	case rel.rows != nil:
+		return d.definitionRow(rel.rows, &c)
 	}
 	d.add(c)
 	return nil
@@ -196,7 +211,7 @@ func (d *postgresDecoder) truncate(r *postgresReader) error {
 		if err != nil {
 			return err
 		}
-		if rel.own == nil && d.wanted(rel) {
+		if rel.captured && d.wanted(rel) {
 			d.add(schema.Change{Table: rel.table, Op: schema.Truncate})
 		}
 	}
@@ -237,7 +252,9 @@ func (d *postgresDecoder) announced(oid uint32, kind byte) (*postgresRelation, e
 	for i := range table.Columns {
 		rel.canonical[i] = catalog.PostgresCanonical(&table.Columns[i])
 	}
-	if rel.announced.Schema == schema.OwnSchema {
+	if rel.announced.Schema == schema.OwnSchema && rel.announced.Name == schema.DefinitionsTable {
+		rel.rows, err = definitionRowsOf(table)
+	} else if rel.announced.Schema == schema.OwnSchema {
 		rel.own, err = ownTableOf(table, rel.announced.Name)
 	} else if rel.captured = d.send(table.TableName); rel.captured && len(table.Key) == 0 {
 		err = keylessError(table.TableName, rel.announced)

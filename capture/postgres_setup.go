@@ -35,13 +35,18 @@ func (c PostgresConfig) Plan(ctx context.Context) ([]string, error) {
 	if err := conn.QueryRow(ctx, `SELECT rolname::text, rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user`).Scan(&user, &may); err != nil {
 		return nil, c.refused("read the user's privileges", err)
 	}
+	triggers, err := s.planTriggers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plan = append(plan, triggers...)
 	if !may {
 		plan = append(plan, fmt.Sprintf("ALTER ROLE %s REPLICATION", quoted(user)))
 	}
 	return plan, nil
 }
 
-// Setup runs what Plan says, as far as its user may, and returns the statements.
+// Setup runs what Plan says, as far as its user may, and returns the statements. Event triggers that it may not make stay away.
 func (c PostgresConfig) Setup(ctx context.Context) ([]string, error) {
 	plan, err := c.Plan(ctx)
 	if err != nil {
@@ -53,7 +58,18 @@ func (c PostgresConfig) Setup(ctx context.Context) ([]string, error) {
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	s := postgresSetup{config: c, conn: conn}
-	return plan, s.execute(ctx, plan)
+	triggers, err := s.planTriggers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	others := slices.DeleteFunc(slices.Clone(plan), func(statement string) bool { return slices.Contains(triggers, statement) })
+	if err := s.execute(ctx, others); err != nil {
+		return plan, err
+	}
+	if err := s.installTriggers(ctx); err != nil {
+		return plan, err
+	}
+	return plan, s.reconcile(ctx, nil)
 }
 
 // Prepare makes the database ready for the journal of the given epoch, and returns the place where OpenPostgres begins: at,
@@ -108,6 +124,8 @@ type postgresSetup struct {
 	tables     []catalog.Table   // as plan last read them
 	published  map[uint32]string // as inspect last left them
 	impossible []string          // statements that inspect could not run, and said so
+	triggers   bool              // the event triggers are there, as planTriggers last looked
+	reconciled bool              // the table of definitions has been compared with the catalog
 }
 
 // settings checks what only an administrator can change.
@@ -165,7 +183,18 @@ func (s *postgresSetup) shape(ctx context.Context, fresh bool) error {
 	if err := s.execute(ctx, plan); err != nil {
 		return err
 	}
+	if err := s.installTriggers(ctx); err != nil {
+		return err
+	}
 	if err := s.inspect(ctx); err != nil {
+		return err
+	}
+	if fresh || s.triggers {
+		err = s.reconcile(ctx, nil)
+	} else { // what the log has to say comes first: see blindDefiner
+		err = s.firstLook(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	s.warn()

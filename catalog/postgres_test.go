@@ -111,6 +111,15 @@ func TestReadPostgres(t *testing.T) {
 	if other := tables[0]; len(other.Columns) != 2 || other.Columns[1].Name != "kept" || other.OID == 0 {
 		t.Errorf("after a dropped column: %+v", other.Columns)
 	}
+	sameDefinitions(t, conn, tables)
+	if tables, err = ReadPostgres(t.Context(), conn, "Other"); err != nil || tables[0].String() != "T.1" || tables[1].String() != "public.a_plain" {
+		t.Errorf("with another default schema: %v, %v", tables[0].TableName, err)
+	}
+}
+
+// sameDefinitions: a table is the same, read as a table and as a definition.
+func sameDefinitions(t *testing.T, conn *pgx.Conn, tables []Table) {
+	t.Helper()
 	definitions, err := ReadPostgresDefinitions(t.Context(), conn, "public")
 	if err != nil || len(definitions) != len(tables) {
 		t.Fatalf("%d definitions of %d tables, %v", len(definitions), len(tables), err)
@@ -123,9 +132,6 @@ func TestReadPostgres(t *testing.T) {
 		if diff := cmp.Diff(*tables[i].Table, *definitions[tables[i].OID].Table, cmpopts.IgnoreUnexported(schema.Table{})); diff != "" {
 			t.Errorf("the definition's table (-read as a table +read as a definition):\n%s", diff)
 		}
-	}
-	if tables, err = ReadPostgres(t.Context(), conn, "Other"); err != nil || tables[0].String() != "T.1" || tables[1].String() != "public.a_plain" {
-		t.Errorf("with another default schema: %v, %v", tables[0].TableName, err)
 	}
 }
 
@@ -150,6 +156,7 @@ func TestReadPostgresColumns(t *testing.T) {
 		"n enum happy null true generated false identity false [b a]",
 		"v native character varying(7)[] null true generated false identity false []",
 	}
+	sameDefinitions(t, conn, tables)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
