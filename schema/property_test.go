@@ -74,7 +74,14 @@ func rows(table *Table) *rapid.Generator[Row] {
 
 func changes(all []*Table) *rapid.Generator[Change] {
 	return rapid.Custom(func(t *rapid.T) Change {
-		c := Change{Table: rapid.SampledFrom(all).Draw(t, "table"), Op: Op(rapid.IntRange(1, 4).Draw(t, "op"))}
+		c := Change{Table: rapid.SampledFrom(all).Draw(t, "table"), Op: Op(rapid.IntRange(1, 5).Draw(t, "op"))}
+		if c.Op == Define {
+			c.Definition = &DefinitionChange{Is: definitions().Draw(t, "definition"), Statement: rapid.String().Draw(t, "statement")}
+			if rapid.Bool().Draw(t, "was there") {
+				c.Definition.Was = definitions().Draw(t, "was")
+			}
+			return c
+		}
 		row := rows(c.Table)
 		if c.Op == Delete || c.Op != Truncate && rapid.Bool().Draw(t, "has before") {
 			c.Before = row.Draw(t, "before")

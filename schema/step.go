@@ -143,9 +143,15 @@ func (d *diffing) drops() {
 	}
 }
 
+// gone stands for the name of a column that is dropped: what hangs on it is not the same when another column gets its name.
+const gone = "\x00"
+
 // renames are the columns' names in is, by those in was.
 func (d *diffing) renames() map[string]string {
 	names := map[string]string{}
+	for i := range d.was.Columns {
+		names[d.was.Columns[i].Name] = gone
+	}
 	for i, at := range d.from {
 		if at >= 0 {
 			names[d.was.Columns[at].Name] = d.is.Columns[i].Name
@@ -204,7 +210,9 @@ func (d *diffing) renameColumns() {
 		}
 	}
 	for len(todo) > 0 {
-		free := slices.IndexFunc(todo, func(i int) bool { return d.was.Column(d.is.Columns[i].Name) < 0 })
+		free := slices.IndexFunc(todo, func(i int) bool { // of the columns that go, those with such names are gone
+			return !slices.ContainsFunc(todo, func(o int) bool { return d.was.Columns[d.from[o]].Name == d.is.Columns[i].Name })
+		})
 		if free < 0 {
 			d.aside(todo[0])
 			continue
@@ -336,7 +344,15 @@ func AddsLabels(a, b *Column) bool {
 	if a.Kind != b.Kind || a.Kind != KindEnum && a.Kind != KindSet || len(b.Labels) <= len(a.Labels) {
 		return false
 	}
+	if before(a.Native, "(") != before(b.Native, "(") { // Postgres: another type
+		return false
+	}
 	return !slices.ContainsFunc(a.Labels, func(l string) bool { return !slices.Contains(b.Labels, l) })
+}
+
+func before(s, mark string) string {
+	s, _, _ = strings.Cut(s, mark)
+	return s
 }
 
 func renamed(columns []string, names map[string]string) []string {

@@ -102,6 +102,12 @@ func samples(t *testing.T) map[string]sample {
 		Change{Table: item, Op: Truncate},
 	))
 	add("every-operation", m, b)
+	changed := stock().with(func(d *Definition) { d.Columns[2].Name, d.Columns[1].Size, d.Comment = "count", 30, "größer" })
+	m, b = numbered(41, 42, whole(42,
+		Change{Table: changed.Table, Op: Define, Definition: &DefinitionChange{Was: stock(), Is: changed, Statement: "ALTER TABLE stock …"}},
+		Change{Table: item, Op: Define, Definition: &DefinitionChange{Was: &Definition{Table: item, Details: make([]ColumnDetail, 3)}}},
+	))
+	add("definition", m, b)
 	forwarded := whole(44, Change{Table: item, Op: Insert, After: Row{Of("9"), Of("of south"), NullValue()}})
 	forwarded.Origin, forwarded.OriginPos, forwarded.Seen = "south", Position{Epoch: 3, Seq: 4}, Position{}
 	m, b = numbered(42, 45, whole(43, Change{Table: item, Op: Delete, Before: id("3")}), forwarded, whole(45))
