@@ -19,13 +19,13 @@ type converter func(text string) (string, error)
 
 // converterFor compares two columns once, so that the work for each value is as little as the difference between them.
 func converterFor(from, to schema.Column, source, target schema.Engine) converter {
-	p := pair{from: from, to: to, toMySQL: target != schema.Postgres, crossing: (source == schema.Postgres) != (target == schema.Postgres), target: target}
+	p := pair{from: from, to: to, toMySQL: target != schema.Postgres, crossing: (source == schema.Postgres) != (target == schema.Postgres), source: source, target: target}
 	byKind := map[schema.Kind]func() converter{
 		schema.KindBool: p.toBool, schema.KindInt: p.toInt, schema.KindYear: p.toYear, schema.KindDecimal: p.toDecimal,
 		schema.KindFloat: p.toFloat, schema.KindText: p.toText, schema.KindBytes: p.toBytes, schema.KindDate: p.toDate,
 		schema.KindTime: p.toTime, schema.KindTimestamp: p.toTimestamp, schema.KindTimestampTZ: p.toTimestampTZ,
 		schema.KindJSON: p.toJSON, schema.KindUUID: p.toUUID, schema.KindEnum: p.toEnum, schema.KindSet: p.toSet,
-		schema.KindBit: p.toBit, schema.KindNative: p.toNative,
+		schema.KindBit: p.toBit, schema.KindNative: p.toNative, schema.KindInterval: p.toServer, schema.KindTimeTZ: p.toServer,
 	}
 	if f := byKind[to.Kind]; f != nil {
 		return f()
@@ -38,10 +38,10 @@ func converterFor(from, to schema.Column, source, target schema.Engine) converte
 
 // pair is a column there and the column of the same name here.
 type pair struct {
-	from, to schema.Column
-	target   schema.Engine
-	toMySQL  bool // the target is MySQL or MariaDB
-	crossing bool // one side is Postgres, the other is not
+	from, to       schema.Column
+	source, target schema.Engine
+	toMySQL        bool // the target is MySQL or MariaDB
+	crossing       bool // one side is Postgres, the other is not
 }
 
 // intoMySQL and intoPostgres: the value comes from the other family.
@@ -196,33 +196,44 @@ func (p pair) toDecimal() converter {
 		if !limited {
 			return nil
 		}
-		return check(func(text string) error { return decimalFits(text, p.to) })
+		return check(func(text string) error { return p.decimalFits(text) })
 	case schema.KindDecimal:
+		if !limited && p.intoPostgres() && p.from.Scale == widestScale {
+			return func(text string) (string, error) { return strings.TrimSuffix(strings.TrimRight(text, "0"), "."), nil }
+		}
 		fits := !limited || p.from.Size > 0 && p.to.Scale >= p.from.Scale && p.to.Size-p.to.Scale >= p.from.Size-p.from.Scale
 		if fits && !p.intoMySQL() {
 			return nil
 		}
-		return check(func(text string) error { return decimalFits(text, p.to) })
+		return check(func(text string) error { return p.decimalFits(text) })
 	case schema.KindText:
 		return check(func(text string) error {
+			if !p.toMySQL && (text == "NaN" || text == "Infinity" || text == "-Infinity") {
+				return nil
+			}
 			whole, fraction, hasFraction := strings.Cut(text, ".")
-			if !canonicalInt(whole) && whole != "-0" || hasFraction && !digitsOnly(fraction) || text == "-0" {
+			negativeZero := strings.HasPrefix(text, "-") && strings.Trim(text, "-0.") == ""
+			if !canonicalInt(whole) && whole != "-0" || hasFraction && !digitsOnly(fraction) || negativeZero {
 				return errors.New("the text is not a decimal in its plain form")
 			}
 			if limited && len(fraction) != p.to.Scale {
 				return fmt.Errorf("the text has %d digits after the point, the column %d", len(fraction), p.to.Scale)
 			}
-			return decimalFits(text, p.to)
+			return p.decimalFits(text)
 		})
 	}
 	return p.never()
 }
 
+// widestScale is the scale of MySQL's decimals that stand for a numeric without limits: their last zeros are nobody's.
+const widestScale = 30
+
 // decimalFits: Postgres and MySQL both round a fraction that is too long, MySQL with a note that nobody reads.
-func decimalFits(text string, to schema.Column) error {
+func (p pair) decimalFits(text string) error {
+	to := p.to
 	whole, fraction, _ := strings.Cut(strings.TrimPrefix(text, "-"), ".")
 	if !digitsOnly(whole) {
-		if to.Native != "" && strings.HasPrefix(to.Native, "numeric") {
+		if !p.toMySQL {
 			return nil // NaN, Infinity: Postgres knows which of its numerics hold them, and says so
 		}
 		return fmt.Errorf("a %s holds no %s", describe(to), text)

@@ -19,8 +19,8 @@ func (p pair) toText() converter {
 	case schema.KindBytes, schema.KindTimestampTZ:
 		return p.never()
 	case schema.KindNative:
-		if p.toMySQL && !p.crossing {
-			return p.never() // a geometry is bytes
+		if p.source != schema.Postgres && isBytes(&p.from) {
+			return p.never()
 		}
 	}
 	same := p.from.Kind == schema.KindText && p.from.Fixed == p.to.Fixed && !p.intoPostgres()
@@ -43,8 +43,8 @@ func (p pair) toText() converter {
 		if capacity > 0 && len(text) > capacity {
 			return "", fmt.Errorf("%d bytes, the column holds %d", len(text), capacity)
 		}
-		if !p.toMySQL && strings.IndexByte(text, 0) >= 0 {
-			return "", errors.New("Postgres holds no NUL character in text")
+		if !p.toMySQL {
+			return text, noNUL(text)
 		}
 		return text, nil
 	}
@@ -77,6 +77,10 @@ func (p pair) toBytes() converter {
 			}
 			return nil
 		})
+	case schema.KindNative: // a geometry, a vector: Postgres keeps what MySQL stores
+		if p.intoPostgres() && isBytes(&p.from) {
+			return nil
+		}
 	case schema.KindUUID:
 		if p.to.Fixed && p.to.Size != uuidBytes {
 			return p.never()
@@ -253,25 +257,43 @@ func containsAll(all, some []string) bool {
 }
 
 func (p pair) toBit() converter {
-	if bool1 := p.from.Kind == schema.KindBool && p.to.Size == 1; p.from.Kind != schema.KindBit && !bool1 {
+	switch {
+	case p.from.Kind == schema.KindBool && p.to.Size == 1, p.from.Kind == schema.KindBit:
+	case p.from.Kind == schema.KindText:
+		return check(func(text string) error {
+			if strings.Trim(text, "01") != "" {
+				return errors.New("the text is not made of 0 and 1")
+			}
+			return p.bits(text)
+		})
+	default:
 		return p.never()
 	}
 	if p.from.Size == p.to.Size && p.from.Fixed == p.to.Fixed {
 		return nil
 	}
-	return check(func(text string) error {
-		if p.to.Fixed && len(text) != p.to.Size || p.to.Size > 0 && len(text) > p.to.Size {
-			return fmt.Errorf("%d bits, the column holds %d", len(text), p.to.Size)
-		}
-		return nil
-	})
+	return check(p.bits)
+}
+
+func (p pair) bits(text string) error {
+	if p.to.Fixed && len(text) != p.to.Size || p.to.Size > 0 && len(text) > p.to.Size {
+		return fmt.Errorf("%d bits, the column holds %d", len(text), p.to.Size)
+	}
+	return nil
 }
 
 // toNative: a type that only one engine has, in that engine's words. MySQL's log says geometry of every spatial type; the
 // column says which it takes, and the server checks.
 func (p pair) toNative() converter {
 	from, to := baseType(p.from.Native), baseType(p.to.Native)
-	if p.from.Kind != schema.KindNative || p.crossing {
+	switch {
+	case p.from.Kind == schema.KindBytes && p.intoMySQL() && isBytes(&p.to):
+		return nil // the server takes no bytes that are none of its own
+	case readByServer(&p.from, &p.to, p.source, p.target):
+		return p.toServer()
+	case p.toMySQL && addresses[to] && (p.from.Kind == schema.KindText || p.crossing && from == "inet"):
+		return p.toAddress()
+	case p.from.Kind != schema.KindNative || p.crossing:
 		return p.never()
 	}
 	if p.from.Native == p.to.Native || p.toMySQL && (from == to || from == "geometry" && spatial[to]) {
@@ -284,6 +306,12 @@ func (p pair) toNative() converter {
 func baseType(native string) string {
 	base, _, _ := strings.Cut(strings.ToLower(native), "(")
 	return base
+}
+
+// isBytes reports whether the canonical text of a native type of MySQL or MariaDB is bytes.
+func isBytes(c *schema.Column) bool {
+	base := baseType(c.Native)
+	return c.Kind == schema.KindNative && (spatial[base] || base == "vector")
 }
 
 // spatial are MySQL's types whose canonical text is bytes.

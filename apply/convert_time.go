@@ -79,8 +79,12 @@ func (p pair) toTimestampTZ() converter {
 	}
 	if p.intoMySQL() {
 		return p.datetime(func(text string) error {
-			if text < "1970-01-01 00:00:01" { // MariaDB would take the epoch itself for its zero date
-				return errors.New("MySQL's TIMESTAMP begins at 1970-01-01 00:00:01; a DATETIME(6) holds it")
+			first := "1970-01-01 00:00:01"
+			if p.target == schema.MariaDB { // which would take the epoch itself for its zero date
+				first = "1970-01-01 00:00:00.000001"
+			}
+			if text < first {
+				return fmt.Errorf("%s begins at %s; a DATETIME(6) holds it", describe(p.to), first)
 			}
 			return nil
 		})

@@ -99,7 +99,7 @@ func explain(err error, v verdict, st *step, user string) error {
 			Remedy: fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE%s ON %s TO %s", more, st.plan.name(), user),
 		}
 	default:
-		return &schema.RejectedError{Table: table, Key: st.change.KeyString(), Column: v.column, At: st.at, Cause: err, Remedy: v.remedy}
+		return &schema.RejectedError{Table: table, Key: st.change.KeyString(), Column: v.column, At: st.at, Cause: plainCause(err), Remedy: v.remedy}
 	}
 }
 

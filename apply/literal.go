@@ -13,7 +13,7 @@ func appendLiteral(b []byte, v schema.Value, c *schema.Column) []byte {
 	switch {
 	case v.IsNull():
 		return append(b, "NULL"...)
-	case c.Kind == schema.KindBytes, c.Kind == schema.KindNative && (spatial[baseType(c.Native)] || baseType(c.Native) == "vector"):
+	case c.Kind == schema.KindBytes, isBytes(c):
 		return appendQuoted(append(b, "_binary"...), text)
 	case !plainNumber(text):
 		return appendQuoted(b, text) // whatever the kind: only digits ever stand bare

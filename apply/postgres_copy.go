@@ -36,7 +36,7 @@ var binaryValues = map[uint32]func(b []byte, text string) ([]byte, bool){
 func newCopied(p *plan, f *form) *copied {
 	c := &copied{}
 	t := p.target
-	if len(t.Types) != len(t.Columns) || len(f.columns) == 0 {
+	if len(t.Types) != len(t.Columns) || len(f.columns) == 0 || f.plain != nil {
 		return c
 	}
 	names := make([]string, len(f.columns))

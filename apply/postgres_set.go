@@ -66,7 +66,7 @@ var binaryArrays = map[uint32]struct {
 func newMany(p *plan, f *form) *many {
 	m := &many{}
 	t := p.target
-	if len(t.Types) != len(t.Columns) || f.op != schema.Insert && t.Inherited { // of heirs, a key may mean two rows
+	if len(t.Types) != len(t.Columns) || f.plain != nil || f.op != schema.Insert && t.Inherited { // of heirs, a key may mean two rows
 		return m
 	}
 	values, arrays, names := make([]string, len(f.columns)), make([]string, len(f.columns)), make([]string, len(f.columns))

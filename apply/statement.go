@@ -29,6 +29,7 @@ type form struct {
 	suffix string
 	// columns are the target's, one for each value: their kinds decide how a value is written.
 	columns []schema.Column
+	plain   map[int]string // of values that are to be in the plain form of their type: the type (see plainForm)
 	// single says that the statement means one row, told by a key that stays: of many such, one statement can be made.
 	single bool
 
@@ -94,6 +95,7 @@ type mapping struct {
 	convert  converter
 	missing  bool // the target lacks the column
 	identity bool // GENERATED ALWAYS on both sides: inserted, never updated
+	plain    bool // the server reads the value, and it must be as it would write it: see plainForm
 }
 
 // newPlan compares the definitions. Its error says that no row of this table can be applied.
@@ -112,6 +114,7 @@ func newPlan(source *schema.Table, target *catalog.Table, engine schema.Engine) 
 			to := target.Columns[m.to]
 			m.convert = converterFor(*from, to, source.Engine, engine)
 			m.identity = from.Identity && to.Identity
+			m.plain = readByServer(from, &to, source.Engine, engine)
 		}
 		p.columns = append(p.columns, m)
 	}
@@ -319,7 +322,7 @@ func (p *plan) build(op schema.Op, written []byte) *form {
 			if b == 1 {
 				c := p.target.Columns[p.columns[i].to]
 				f.text(separator + quote(p.engine, c.Name) + " = ")
-				f.value(c)
+				p.place(f, i)
 				separator = ", "
 			}
 		}
@@ -363,7 +366,7 @@ func (p *plan) buildInsert(f *form, written []byte) {
 				overriding = " OVERRIDING SYSTEM VALUE"
 			}
 			f.text(map[bool]string{true: "(", false: ", "}[len(names) == 1])
-			f.value(c)
+			p.place(f, i)
 		}
 	}
 	f.text(")")
@@ -396,6 +399,18 @@ func (f *form) text(s string) {
 	f.pieces[len(f.pieces)-1] += s
 }
 
+// place adds a place for the value of a source column.
+func (p *plan) place(f *form, i int) {
+	c := p.target.Columns[p.columns[i].to]
+	if p.columns[i].plain {
+		if f.plain == nil {
+			f.plain = map[int]string{}
+		}
+		f.plain[len(f.columns)] = c.Native
+	}
+	f.value(c)
+}
+
 // value adds a place for a value of the column.
 func (f *form) value(c schema.Column) { f.columns = append(f.columns, c) }
 
@@ -413,7 +428,11 @@ func (f *form) finish() {
 	for i, piece := range f.pieces {
 		b.WriteString(piece)
 		if i < len(f.columns) {
-			b.WriteString("$" + strconv.Itoa(i+1))
+			place := "$" + strconv.Itoa(i+1)
+			if kind, ok := f.plain[i]; ok {
+				place = plainForm(place, kind)
+			}
+			b.WriteString(place)
 			format := textFormat
 			if f.columns[i].Kind == schema.KindBytes {
 				format = binaryFormat

@@ -1,13 +1,14 @@
 package capture
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 	"net/netip"
 	"slices"
 	"strconv"
 	"time"
+
+	"cdc-sidecar/catalog"
 )
 
 // mysqlBytes is read field by field; behind its end it gives nothing and is short.
@@ -375,8 +376,5 @@ func readMariaDBInet6(dst []byte, r *mysqlBytes) ([]byte, error) {
 	if err := fixedBytes(r, b[:]); err != nil {
 		return dst, err
 	}
-	if binary.BigEndian.Uint64(b[:8]) == 0 && binary.BigEndian.Uint32(b[8:12]) == 0 && binary.BigEndian.Uint16(b[12:14]) != 0 {
-		return netip.AddrFrom4([4]byte(b[12:])).AppendTo(append(dst, "::"...)), nil // as the server writes it
-	}
-	return netip.AddrFrom16(b).AppendTo(dst), nil
+	return append(dst, catalog.MariaDBAddress(netip.AddrFrom16(b))...), nil
 }

@@ -115,6 +115,9 @@ func postgresColumnType(t *schema.Table, c *schema.Column, key bool) (string, er
 		if t.Engine != schema.Postgres && mysqlAddresses[baseName(c.Native)] {
 			return "text", nil
 		}
+		if base := baseName(c.Native); t.Engine != schema.Postgres && (mysqlSpatial[base] || base == "vector") {
+			return "bytea", nil
+		}
 		return "", untyped(t, c, "is none that every Postgres has")
 	}
 	return "", untyped(t, c, "is not known")

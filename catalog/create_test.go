@@ -87,8 +87,8 @@ func TestCreateTableRefused(t *testing.T) {
 	native := func(name string) schema.Column {
 		return schema.Column{Name: "c", Kind: schema.KindNative, Native: name}
 	}
-	_, err := made(schema.Postgres, schema.MariaDB, 1, id, native("point"))
-	rejects(t, err, "c", "point")
+	_, err := made(schema.Postgres, schema.MariaDB, 1, id, native("new_type"))
+	rejects(t, err, "c", "new_type")
 	_, err = made(schema.MySQL, schema.MariaDB, 1, id, native("inet6"))
 	rejects(t, err, "c", "inet6")
 	_, err = made(schema.MariaDB, schema.Postgres, 0, id)

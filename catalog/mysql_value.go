@@ -1,7 +1,9 @@
 package catalog
 
 import (
+	"encoding/binary"
 	"errors"
+	"net/netip"
 	"strings"
 	"unicode/utf8"
 
@@ -110,4 +112,13 @@ func mysqlText(text string) (string, error) {
 		return "", errors.New("the bytes are not valid in the column's character set")
 	}
 	return text, nil
+}
+
+// MariaDBAddress is an inet4 or inet6 as the server writes it: of an IPv6 address that ends in an IPv4 one, that end with points.
+func MariaDBAddress(a netip.Addr) string {
+	b := a.As16()
+	if a.Is6() && binary.BigEndian.Uint64(b[:8]) == 0 && binary.BigEndian.Uint32(b[8:12]) == 0 && binary.BigEndian.Uint16(b[12:14]) != 0 {
+		return "::" + netip.AddrFrom4([4]byte(b[12:])).String()
+	}
+	return a.String()
 }

@@ -33,6 +33,10 @@ import (
 //	'NaN'
 //		= NaN
 //		mariadb refused: a decimal(65,30) (decimal) holds no NaN
+//	1.500
+//		= 1.500
+//		mariadb = 1.500000000000000000
+//		mariadb back = 1.5                   -- what stands at an equal of the source when the target's value is sent back
 //
 // Nothing about a target: the same text. What is said of mariadb holds for mysql too, unless mysql has a line of its own.
 // A text stands in Go's quotes where it is not plain, and is shortened where it is long (see shown).
@@ -158,6 +162,10 @@ func (f *typeFile) expectation(line string) error {
 		return nil
 	}
 	engine, outcome, ok := strings.Cut(line, " ")
+	if back, found := strings.CutPrefix(outcome, "back "); found {
+		v.at[sentBack(schema.Engine(engine))] = back
+		return nil
+	}
 	if !ok || !slices.Contains(allEngines, schema.Engine(engine)) {
 		return fmt.Errorf("want = text, engine = text, or engine refused: why")
 	}
@@ -165,13 +173,16 @@ func (f *typeFile) expectation(line string) error {
 	return nil
 }
 
+// sentBack stands for what comes back from an engine.
+func sentBack(e schema.Engine) schema.Engine { return e + " back" }
+
 // expected is what the file says of a value at a target.
 func (v *typeValue) expected(target schema.Engine) string {
 	if outcome := v.at[target]; outcome != "" {
 		return outcome
 	}
-	if target == schema.MySQL && v.at[schema.MariaDB] != "" {
-		return v.at[schema.MariaDB]
+	if like := strings.Replace(string(target), string(schema.MySQL), string(schema.MariaDB), 1); v.at[schema.Engine(like)] != "" {
+		return v.at[schema.Engine(like)]
 	}
 	return "= " + v.logged
 }
@@ -243,8 +254,10 @@ func (f *typeFile) write() error {
 		line(v.literal)
 		line("\t= " + v.logged)
 		for _, e := range allEngines {
-			if v.at[e] != "" {
-				line("\t" + string(e) + " " + v.at[e])
+			for _, place := range []schema.Engine{e, sentBack(e)} {
+				if v.at[place] != "" {
+					line("\t" + string(place) + " " + v.at[place])
+				}
 			}
 		}
 	}

@@ -64,13 +64,14 @@ func TestValues(t *testing.T) {
 // origin is the office whose values are sent: a table for each file, a row for each value.
 type origin struct {
 	*office
+	server  servers.Database
 	files   []*typeFile
 	changes map[string][]schema.Change // by table, as they came over the wire
 	own     map[string]map[string][][]byte
 }
 
 func newOrigin(t *testing.T, server servers.Database, engine schema.Engine, files []*typeFile) *origin {
-	o := &origin{office: newOffice(t, server, engine), changes: map[string][]schema.Change{}, own: map[string]map[string][][]byte{}}
+	o := &origin{office: newOffice(t, server, engine), server: server, changes: map[string][]schema.Change{}, own: map[string]map[string][][]byte{}}
 	for _, f := range files {
 		if o.has(f) && o.create(f) {
 			o.files = append(o.files, f)
@@ -200,14 +201,24 @@ func (o *origin) logged(t *testing.T) {
 // values are those of a table's column v as a sidecar reads them, by id.
 func (o *office) values(table *catalog.Table) map[string]schema.Value {
 	o.Helper()
-	reader := catalog.NewReader(table)
 	all := map[string]schema.Value{}
+	for id, row := range o.rows(table) {
+		all[id] = row[table.Column("v")]
+	}
+	return all
+}
+
+// rows are those of a table as a sidecar reads them, by id.
+func (o *office) rows(table *catalog.Table) map[string]schema.Row {
+	o.Helper()
+	reader := catalog.NewReader(table)
+	all := map[string]schema.Row{}
 	for _, values := range o.query("SELECT " + reader.Select() + " FROM " + quoteName(o.engine, table.Name)) {
 		row, err := reader.Row(values)
 		if err != nil {
 			o.Fatal(err)
 		}
-		all[row[table.Column("id")].Text()] = row[table.Column("v")]
+		all[row[table.Column("id")].Text()] = row
 	}
 	return all
 }
@@ -230,6 +241,50 @@ func (o *origin) send(t *testing.T, server servers.Database, engine schema.Engin
 	}
 	for i, f := range files {
 		d.judge(f, tables[f.name], outcomes[i])
+	}
+	if !d.same {
+		o.back(t, d, tables, files)
+	}
+}
+
+// back sends what stands at another engine's office to one that is like the origin: it is what was sent, or is refused.
+func (o *origin) back(t *testing.T, from *destination, tables map[string]*catalog.Table, files []*typeFile) {
+	home := &destination{office: newOffice(t, o.server, o.engine), from: o, same: true}
+	home.applier = home.office.applier()
+	place := sentBack(from.engine)
+	for _, f := range files {
+		home.office.create(f)
+		changes := make([]*schema.Change, len(f.values))
+		for id, row := range from.rows(tables[f.name]) {
+			i, err := strconv.Atoi(id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			changes[i] = &schema.Change{Table: tables[f.name].Table, Op: schema.Insert, After: row}
+		}
+		refusals := home.applyAll(f, place, changes)
+		here, read := home.output(f), home.values(home.tables()[f.name])
+		for i, v := range f.values {
+			id := strconv.Itoa(i)
+			if changes[i] == nil {
+				if *update {
+					delete(v.at, place)
+				}
+				continue
+			}
+			outcome := refusals[i]
+			if outcome == "" {
+				outcome = "= " + shown(read[id])
+				if there := o.own[f.name][id]; outcome == "= "+v.logged && !slices.EqualFunc(there, here[id], bytes.Equal) {
+					t.Errorf("%s %s: came back from %s, and the server writes %s, at the origin %s", f.path, v.literal, from.engine, describeRow(here[id]), describeRow(there))
+				}
+			}
+			if *update {
+				v.expect(place, outcome)
+			} else if want := v.expected(place); want != outcome {
+				t.Errorf("%s %s back from %s: %s, want %s", f.path, v.literal, from.engine, outcome, want)
+			}
+		}
 	}
 }
 
@@ -254,15 +309,17 @@ func (d *destination) create(f *typeFile) bool {
 		d.exec("CREATE TABLE " + f.name + " (id int PRIMARY KEY, v " + given + ")")
 		return true
 	}
-	err := d.applier.Create(d.Context(), d.from.changes[f.name][0].Table)
-	var rejected *schema.RejectedError
-	switch {
-	case errors.As(err, &rejected):
+	space := d.dsn.DefaultSchema()
+	statement, err := catalog.CreateTable(d.engine, space, d.from.changes[f.name][0].Table)
+	if err != nil {
+		var rejected *schema.RejectedError
+		if !errors.As(err, &rejected) {
+			d.Fatalf("%s: %v", f.path, err)
+		}
 		d.intoType(f, "refused: "+rejected.Cause.Error())
 		return false
-	case err != nil:
-		d.Fatalf("%s: %v", f.path, err)
 	}
+	d.exec(statement)
 	return true
 }
 
@@ -278,25 +335,62 @@ func (d *destination) intoType(f *typeFile, native string) {
 	}
 }
 
-// apply sends a file's values, each in a transaction of its own, and returns why each was refused; empty: it was not.
+// apply sends a file's values and returns why each was refused; empty: it was not.
 func (d *destination) apply(f *typeFile) []string {
 	d.Helper()
-	refusals := make([]string, len(f.values))
-	for i, c := range d.from.changes[f.name] {
-		at := schema.Position{Epoch: epoch, Seq: d.seq + 1}
-		tx := schema.Transaction{Origin: source, OriginPos: at, Pos: at, Stamp: schema.Stamp{Millis: int64(at.Seq)}, Changes: []schema.Change{c}, Last: true}
-		err := d.applier.Apply(d.Context(), source, []schema.Transaction{tx})
-		var rejected *schema.RejectedError
+	changes := make([]*schema.Change, len(f.values))
+	for i := range changes {
+		changes[i] = &d.from.changes[f.name][i]
+	}
+	return d.applyAll(f, d.engine, changes)
+}
+
+// applyAll sends changes, those of which the file says that they are refused each in a transaction of its own, the others in one.
+func (d *destination) applyAll(f *typeFile, place schema.Engine, changes []*schema.Change) []string {
+	d.Helper()
+	refusals := make([]string, len(changes))
+	var together []schema.Change
+	var single []int
+	for i, c := range changes {
 		switch {
-		case err == nil:
-			d.seq++
-		case errors.As(err, &rejected):
-			refusals[i] = "refused: " + reason(rejected)
+		case c == nil:
+		case *update || strings.HasPrefix(f.values[i].expected(place), "refused"):
+			single = append(single, i)
 		default:
-			d.Fatalf("%s %s into %s: %v", f.path, f.values[i].literal, d.engine, err)
+			together = append(together, *c)
 		}
 	}
+	if len(together) > 0 {
+		if why := d.send(f, together); why != "" {
+			for i, c := range changes {
+				if c != nil && !slices.Contains(single, i) {
+					single = append(single, i)
+				}
+			}
+		}
+	}
+	for _, i := range single {
+		refusals[i] = d.send(f, []schema.Change{*changes[i]})
+	}
 	return refusals
+}
+
+// send applies one transaction and returns why it was refused; empty: it was not.
+func (d *destination) send(f *typeFile, changes []schema.Change) string {
+	d.Helper()
+	at := schema.Position{Epoch: epoch, Seq: d.seq + 1}
+	tx := schema.Transaction{Origin: source, OriginPos: at, Pos: at, Stamp: schema.Stamp{Millis: int64(at.Seq)}, Changes: changes, Last: true}
+	err := d.applier.Apply(d.Context(), source, []schema.Transaction{tx})
+	var rejected *schema.RejectedError
+	switch {
+	case err == nil:
+		d.seq++
+		return ""
+	case errors.As(err, &rejected):
+		return "refused: " + reason(rejected)
+	}
+	d.Fatalf("%s into %s: %v", f.path, d.engine, err)
+	return ""
 }
 
 // reason is why a value was refused, without the value.

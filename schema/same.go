@@ -96,6 +96,9 @@ func fromText(a *Column, ta string, b *Column, tb string) bool {
 	case KindInt:
 		return plainInteger(ta) && ta == tb
 	case KindDecimal:
+		if ta == "NaN" || strings.HasSuffix(ta, "Infinity") {
+			return ta == tb
+		}
 		whole, fraction, hasFraction := strings.Cut(ta, ".")
 		plain := (plainInteger(whole) || whole == "-0" && hasFraction) && (!hasFraction || digits(fraction))
 		return plain && (b.Size == 0 || len(fraction) == b.Scale) && sameNumber(ta, tb)
@@ -107,6 +110,11 @@ func fromText(a *Column, ta string, b *Column, tb string) bool {
 		return ta == tb && slices.Contains(b.Labels, ta)
 	case KindSet:
 		return sameSet(ta, tb)
+	case KindBit, KindInterval, KindTimeTZ:
+		return ta == tb
+	case KindNative:
+		base := baseType(b.Native)
+		return ta == tb && (!mysqlNatives[base] || addresses[base])
 	default:
 		return false
 	}
@@ -126,6 +134,10 @@ func acrossKinds(a *Column, ta string, b *Column, tb string) bool {
 		return a.Size == 1 && ta == tb
 	case [2]Kind{KindUUID, KindBytes}:
 		return (!b.Fixed || b.Size == uuidBytes) && uuidRaw(ta) == tb && tb != ""
+	case [2]Kind{KindNative, KindBytes}: // a geometry or a vector, as MySQL stores it
+		return ta == tb
+	case [2]Kind{KindBytes, KindNative}:
+		return ta == tb
 	case [2]Kind{KindBytes, KindUUID}:
 		return a.Fixed && a.Size == uuidBytes && uuidRaw(tb) == ta && ta != ""
 	case [2]Kind{KindTimestampTZ, KindTimestamp}: // of instants only DATETIME reaches beyond 2038 in MySQL: there they stand in UTC
@@ -167,8 +179,11 @@ func sameSet(ta, tb string) bool {
 // sameNative: equal types; in MySQL, whose log says geometry of every spatial type, also those that differ in a length.
 func sameNative(a, b string) bool {
 	baseA, baseB := baseType(a), baseType(b)
-	return a == b || mysqlNatives[baseA] && mysqlNatives[baseB] && (baseA == baseB || baseA == "geometry") || baseA == "geometry" && (baseB == "point" || baseB == "polygon")
+	return a == b || addresses[baseA] && addresses[baseB] || mysqlNatives[baseA] && mysqlNatives[baseB] && (baseA == baseB || baseA == "geometry") || baseA == "geometry" && (baseB == "point" || baseB == "polygon")
 }
+
+// addresses are the types of network addresses, which write one address in one way. Those with a network are Postgres' alone.
+var addresses = map[string]bool{"inet": true, "inet4": true, "inet6": true}
 
 // mysqlNatives are the native types that only MySQL or MariaDB has; point and polygon are Postgres' as well.
 var mysqlNatives = map[string]bool{
