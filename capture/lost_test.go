@@ -254,7 +254,7 @@ func TestMySQLLost(t *testing.T) {
 			o.exec("INSERT INTO t VALUES (2)", "FLUSH BINARY LOGS")
 			o.purgeAll()
 		}, schema.LostLog},
-		{"binlog reset", func(o *mysqlOffice) { o.exec("INSERT INTO t VALUES (2)", "RESET MASTER", "INSERT INTO t VALUES (3)") }, schema.Restored},
+		{"binlog reset", func(o *mysqlOffice) { o.exec("INSERT INTO t VALUES (2)", resetBinlog(), "INSERT INTO t VALUES (3)") }, schema.Restored},
 		{"database dropped", func(o *mysqlOffice) { o.exec("DROP DATABASE cdc_sidecar") }, schema.Stranger},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -293,7 +293,7 @@ func TestBelongs(t *testing.T) {
 		do      string
 		kind    schema.Lost
 	}{
-		{maria.traveller(t, schema.Branch), maria.Belongs, "RESET MASTER", schema.Restored},
+		{maria.traveller(t, schema.Branch), maria.Belongs, resetBinlog(), schema.Restored},
 		{postgres.traveller(schema.Branch), postgres.Belongs, "DROP SCHEMA cdc_sidecar CASCADE", schema.Stranger},
 	} {
 		t.Run(c.kind.String(), func(t *testing.T) {

@@ -3,6 +3,7 @@ package capture
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -273,7 +274,8 @@ func (m *MySQL) Close(context.Context) error {
 	if m.syncer != nil {
 		m.syncer.Close() // ends its connection by a KILL from a second one, for which it waits at most 10 s
 	}
-	if err := m.db.Close(); err != nil {
+	// A connection that the server has ended is closed already.
+	if err := m.db.Close(); err != nil && !errors.Is(err, driver.ErrBadConn) {
 		return fmt.Errorf("close the connection to the database: %w", err)
 	}
 	return nil

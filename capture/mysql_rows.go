@@ -73,9 +73,13 @@ func decompressRows(r *mysqlBytes) error {
 	if err != nil {
 		return err
 	}
-	unpacked := make([]byte, length)
-	if _, err := io.ReadFull(z, unpacked); err != nil {
+	// One byte more than there should be, so that neither what lacks nor what is left over goes unseen.
+	unpacked, err := io.ReadAll(io.LimitReader(z, int64(length)+1))
+	if err != nil {
 		return err
+	}
+	if uint64(len(unpacked)) != length {
+		return fmt.Errorf("it should give %d bytes", length)
 	}
 	r.b = unpacked
 	return z.Close()

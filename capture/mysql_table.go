@@ -62,6 +62,9 @@ func (d *mysqlTableReader) define(name schema.TableName, m *replication.TableMap
 		}
 	}
 	for _, k := range m.PrimaryKey {
+		if k >= uint64(len(names)) {
+			return nil, nil, brokenMySQL("upgrade cdc-sidecar", "table %s: the binlog says that column %d of %d is of the key", name, k, len(names))
+		}
 		t.Key = append(t.Key, int(k))
 	}
 	if hint != nil {
@@ -124,6 +127,9 @@ func (d *mysqlTableReader) column(c *schema.Column, f mysqlFacts, i int) (mysqlR
 	switch f.types[i] {
 	case mysql.MYSQL_TYPE_NEWDECIMAL:
 		c.Kind, c.Size, c.Scale = schema.KindDecimal, meta>>8, meta&0xff
+		if c.Scale > c.Size {
+			return nil, nil
+		}
 		c.Native = fmt.Sprintf("decimal(%d,%d)", c.Size, c.Scale)
 		return readMySQLDecimal(c.Size, c.Scale), nil
 	case mysql.MYSQL_TYPE_FLOAT:
@@ -134,7 +140,9 @@ func (d *mysqlTableReader) column(c *schema.Column, f mysqlFacts, i int) (mysqlR
 		return readMySQLDouble, nil
 	case mysql.MYSQL_TYPE_BIT:
 		c.Kind, c.Size, c.Fixed = schema.KindBit, meta>>8*8+meta&0xff, true
-		c.Native = fmt.Sprintf("bit(%d)", c.Size)
+		if c.Native = fmt.Sprintf("bit(%d)", c.Size); c.Size > 64 {
+			return nil, nil
+		}
 		return readMySQLBit(c.Size), nil
 	case mysql.MYSQL_TYPE_ENUM, mysql.MYSQL_TYPE_SET:
 		return d.labelled(c, f, i)
@@ -154,6 +162,10 @@ func (d *mysqlTableReader) column(c *schema.Column, f mysqlFacts, i int) (mysqlR
 }
 
 func temporal(c *schema.Column, kind byte, digits int) mysqlReader {
+	const mostDigits = 6
+	if digits > mostDigits {
+		return nil
+	}
 	var r mysqlReader
 	switch kind {
 	case mysql.MYSQL_TYPE_DATE, mysql.MYSQL_TYPE_NEWDATE:

@@ -115,9 +115,28 @@ func (o mysqlScenario) exec(t *testing.T, statement string) {
 
 func (o mysqlScenario) source(*testing.T) Source { return o.open() }
 
+// onlyMariaDB leaves a test of what MySQL lacks, or says otherwise, to MariaDB.
+func onlyMariaDB(t *testing.T) {
+	t.Helper()
+	if servers.Oracle() {
+		t.Skip("the server that was chosen is a MySQL")
+	}
+}
+
+// resetBinlog is the statement that throws the binlog away.
+func resetBinlog() string {
+	if servers.Oracle() {
+		return "RESET BINARY LOGS AND GTIDS"
+	}
+	return "RESET MASTER"
+}
+
 // oracle is a MySQL that the environment names; it cannot be installed everywhere as MariaDB can.
 func oracle(t *testing.T) servers.Database {
 	t.Helper()
+	if servers.Oracle() {
+		return mariaDBServers.Set(t).MariaDB[0]
+	}
 	url := os.Getenv("CDC_TEST_MYSQL9")
 	if url == "" {
 		t.Skip("CDC_TEST_MYSQL9 names no MySQL server")

@@ -72,11 +72,20 @@ func (d *postgresDecoder) decode(message []byte) error {
 	default:
 		return brokenMessage(message[0], "its kind is unknown")
 	}
-	if err == nil && r.short {
+	switch {
+	case err != nil:
+		return err
+	case r.short:
 		return brokenMessage(message[0], "it is cut short")
+	case r.at > unread && r.at < len(message):
+		return brokenMessage(message[0], fmt.Sprintf("it has %d bytes more than its kind", len(message)-r.at))
 	}
-	return err
+	return nil
 }
+
+// unread is where the reading of a row ends that nobody wants: behind the kind and the relation's number. Kinds that say
+// nothing to us are not read so far.
+const unread = 1 + 4
 
 func brokenMessage(kind byte, why string) error {
 	return &schema.BrokenError{
@@ -102,6 +111,7 @@ func (d *postgresDecoder) commit(r *postgresReader) error {
 	r.byte()
 	r.uint64()
 	lsn := r.uint64()
+	r.uint64() // the time, which the beginning has said
 	if !d.open {
 		return brokenMessage('C', "no transaction is open")
 	}
@@ -288,8 +298,12 @@ type tupleReader struct {
 
 func (t *tupleReader) value(v *schema.Value, column int, keyOnly bool) error {
 	if keyOnly && !t.rel.announced.Columns[column].Identity {
-		if kind := t.byte(); kind == 't' {
+		switch kind := t.byte(); kind {
+		case 'n', 'u':
+		case 't':
 			t.skip(int(t.uint32()))
+		default:
+			return fmt.Errorf("value of kind %q", kind)
 		}
 		return nil
 	}

@@ -185,6 +185,7 @@ func testMySQLReader(t *testing.T, server servers.Database) {
 }
 
 func TestMariaDBReader(t *testing.T) {
+	onlyMariaDB(t)
 	o := newMariaDBOffice(t, `CREATE TABLE t (id int PRIMARY KEY, u uuid, four inet4, six inet6, j json, stored int AS (id + 1) STORED)`)
 	src := o.open()
 	for i, v := range [][3]string{

@@ -50,6 +50,7 @@ func shown(d *schema.Definition) string {
 }
 
 func TestReadMySQLDefinition(t *testing.T) {
+	onlyMariaDB(t)
 	db, name := openMariaDB(t)
 	for _, statement := range []string{
 		"CREATE TABLE p (a int, b varchar(10), PRIMARY KEY (a, b))",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,13 +14,15 @@ import (
 	"cdc-sidecar/servers"
 )
 
-// sameColumns are columns of the two families that hold the same values: in the first row they do, in the second they almost do.
-var sameColumns = []struct {
+// sameColumn is a column of the two families that holds the same values: in the first row it does, in the second it almost does.
+type sameColumn struct {
 	postgres, mariadb string    // types
 	same              [2]string // the value in the first row, as a literal of each
 	differ            [2]string // and in the second
 	oneWay            string    // which side's value becomes the other's, when not both do
-}{
+}
+
+var sameColumns = []sameColumn{
 	{"boolean", "tinyint(1)", [2]string{"true", "1"}, [2]string{"true", "0"}, ""},
 	{"smallint", "smallint", [2]string{"-32768", "-32768"}, [2]string{"1", "-1"}, ""},
 	{"bigint", "int(9) unsigned zerofill", [2]string{"4200", "4200"}, [2]string{"4200", "420"}, ""},
@@ -192,6 +195,9 @@ func (s *side) column(i, row int) (*schema.Table, schema.Row) {
 // The same values in a Postgres and in a MariaDB, as a sidecar reads them, are the same rows with the same hashes, whichever of
 // them is the head; values that differ a little are not.
 func TestSameAcrossEngines(t *testing.T) {
+	if servers.Oracle() { // it has no uuid, and keeps of JSON what it means, not how it was written
+		sameColumns = slices.DeleteFunc(sameColumns, func(c sameColumn) bool { return c.mariadb == "uuid" || c.mariadb == "json" })
+	}
 	postgres, mariadb := postgresSide(t), mariadbSide(t)
 	for i, c := range sameColumns {
 		for _, heads := range []struct {

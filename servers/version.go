@@ -35,6 +35,10 @@ func (s Spec) version(kind Kind) string {
 	}
 }
 
+// Oracle reports whether the environment chooses an Oracle MySQL where a Spec asks for a MariaDB: tests of what MariaDB alone has
+// are then left out.
+func Oracle() bool { return strings.HasPrefix(Spec{}.version(KindMariaDB), "mysql") }
+
 // Installed lists the versions of a kind that a Spec can ask for here, oldest first: "postgres-17" for KindPostgres, "mariadb-11" and
 // "mysql-9" for KindMariaDB.
 func Installed(ctx context.Context, kind Kind) []string {
