@@ -73,9 +73,6 @@ func defineText(c *schema.Change) []string {
 			for i := range s.Is.Columns {
 				line += ", " + columnText(s.Is, i)
 			}
-			for i := range s.Is.Indexes {
-				line += ", index " + s.Is.Indexes[i].Name
-			}
 		case schema.RenameTable:
 			line += fmt.Sprintf(" from %s", s.Was.TableName)
 		case schema.DropTable:

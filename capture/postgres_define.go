@@ -83,6 +83,9 @@ func (d *postgresDecoder) compare(rel *postgresRelation) error {
 	if is == "" || is == was {
 		return nil
 	}
+	if !catalog.PostgresAnnounced(is, rel.announced) && catalog.PostgresAnnounced(was, rel.announced) {
+		return nil // the catalog is ahead of the log, which will announce the table again
+	}
 	b.known[rel.announced.OID], b.here[rel.announced.OID] = is, is
 	b.unkept = append(b.unkept, toldDefinition{oid: rel.announced.OID, facts: is})
 	return d.defined(was, is, "")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -230,6 +231,20 @@ func ParsePostgresDefinition(text, defaultSchema string) (*schema.Definition, er
 func PostgresUsable(text string) bool {
 	var f struct{ Usable bool }
 	return json.Unmarshal([]byte(text), &f) == nil && f.Usable
+}
+
+// PostgresAnnounced reports whether the log announced a table as it is with those facts. Without publish_generated_columns the log does
+// not have what is computed.
+func PostgresAnnounced(text string, rel Relation) bool {
+	var f factsTable
+	if json.Unmarshal([]byte(text), &f) != nil || f.Schema != rel.Schema || f.Name != rel.Name {
+		return false
+	}
+	same := func(c factsColumn, r RelationColumn) bool {
+		return c.Name == r.Name && c.Type == r.Type && c.Modifier == r.Modifier
+	}
+	given := slices.DeleteFunc(slices.Clone(f.Columns), func(c factsColumn) bool { return c.Generated != "" })
+	return slices.EqualFunc(f.Columns, rel.Columns, same) || slices.EqualFunc(given, rel.Columns, same)
 }
 
 func (c *factsColumn) column(defaultSchema string) schema.Column {

@@ -114,6 +114,34 @@ func (c *Change) Bytes() int {
 	for _, v := range c.After {
 		n += 2 + len(v.text)
 	}
+	if d := c.Definition; d != nil {
+		n += len(d.Statement) + d.Was.bytes() + d.Is.bytes()
+	}
+	return n
+}
+
+// definitionPart is about what a column, an index or a constraint takes as JSON, but for its texts.
+const definitionPart = 256
+
+// bytes is a rough measure of the definition on the wire.
+func (d *Definition) bytes() int {
+	if d == nil {
+		return 0
+	}
+	n := definitionPart*(1+len(d.Columns)+len(d.Indexes)+len(d.ForeignKeys)+len(d.Checks)) + len(d.Comment)
+	for i := range d.Columns {
+		x := &d.Details[i]
+		n += len(x.Default.Text) + len(x.Computed.Text) + len(x.Comment)
+		for _, l := range d.Columns[i].Labels {
+			n += len(l) + 3
+		}
+	}
+	for i := range d.Indexes {
+		n += len(d.Indexes[i].Native) + len(d.Indexes[i].Where.Text)
+	}
+	for i := range d.Checks {
+		n += len(d.Checks[i].Expression.Text)
+	}
 	return n
 }
 
