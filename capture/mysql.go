@@ -41,6 +41,8 @@ type MySQL struct {
 	stream  *replication.BinlogStreamer
 	events  []*replication.BinlogEvent
 	decoder *mysqlDecoder
+	setup   *mysqlSetup
+	keeper  *mysqlKeeper // nil: schema changes are not captured
 
 	ignoreCatalog bool // for tests of what the binlog says by itself
 }
@@ -73,6 +75,13 @@ func (m *MySQL) open(ctx context.Context, engine schema.Engine, start string) er
 	}
 	if m.decoder, err = m.newDecoder(ctx, s, position); err != nil {
 		return err
+	}
+	if m.config.Definitions {
+		if m.decoder.ddl, err = s.definitions(ctx); err != nil {
+			return err
+		}
+		m.setup, m.keeper = s, newMySQLKeeper(m.db, m.config, engine)
+		m.decoder.ddl.noted = m.keeper.add
 	}
 	config, err := m.syncerConfig(ctx, s)
 	if err != nil {
@@ -215,6 +224,11 @@ func (m *MySQL) Read(ctx context.Context) ([]schema.Transaction, error) {
 		}
 		return t, nil
 	}
+	if d.ddl != nil {
+		d.ddl.read = func(own schema.TableName) (*schema.Definition, *mysqlPosition, error) {
+			return m.setup.definition(ctx, own)
+		}
+	}
 	for {
 		if len(m.events) == 0 {
 			m.events = m.stream.DumpEvents() // those that wait
@@ -266,11 +280,18 @@ func shortened(err error) error {
 	return err
 }
 
-// Confirm does nothing: a binlog is kept by its age, whoever has read it.
-func (m *MySQL) Confirm(string) {}
+// Confirm lets the tables' definitions be kept as they are there. The log itself is kept by its age, whoever has read it.
+func (m *MySQL) Confirm(source string) {
+	if m.keeper != nil {
+		m.keeper.confirm(source)
+	}
+}
 
 // Close lets go of the server.
 func (m *MySQL) Close(context.Context) error {
+	if m.keeper != nil {
+		m.keeper.close()
+	}
 	if m.syncer != nil {
 		m.syncer.Close() // ends its connection by a KILL from a second one, for which it waits at most 10 s
 	}

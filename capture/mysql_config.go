@@ -28,8 +28,10 @@ type MySQLConfig struct {
 	Forward func(schema.TableName) bool
 	// Joining are the tables that a branch is joining at the place where reading begins; see PostgresConfig.
 	Joining []string
-	Hurry   *Hurry       // of those who wait for marks; nil: nobody does
-	Log     *slog.Logger // nil: none
+	// Definitions says that schema changes are captured, too.
+	Definitions bool
+	Hurry       *Hurry       // of those who wait for marks; nil: nobody does
+	Log         *slog.Logger // nil: none
 }
 
 // mysqlSilence bounds the wait for the answer to one of our statements; a large catalog takes seconds.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/go-mysql-org/go-mysql/replication"
+	parsed "github.com/pingcap/tidb/pkg/parser/mysql"
 
 	"cdc-sidecar/catalog"
 	"cdc-sidecar/schema"
@@ -31,6 +32,9 @@ type mysqlDecoder struct {
 
 	group mysqlGroup
 	rows  mysqlRows
+	// ddl is what the tables are; nil: schema changes are not captured.
+	ddl     *mysqlDefinitions
+	sqlMode parsed.SQLMode // of the statement at hand
 	// xas are transactions prepared without a captured row. They may commit.
 	xas map[string]bool
 }
@@ -82,6 +86,7 @@ func (d *mysqlDecoder) event(ev *replication.BinlogEvent) error {
 	case *replication.XIDEvent:
 		return d.commit()
 	case *replication.QueryEvent:
+		d.sqlMode = mysqlSQLMode(e.StatusVars)
 		return d.query(string(e.Schema), string(e.Query))
 	case *replication.TransactionPayloadEvent:
 		return d.payload(e)
@@ -180,6 +185,15 @@ func (d *mysqlDecoder) commit() error {
 	if err := d.position.advance(d.group.gtid); err != nil {
 		return err
 	}
+	d.settle()
+	if d.ddl != nil && len(d.ddl.notes) > 0 {
+		at, err := d.position.copy()
+		if err != nil {
+			return err
+		}
+		d.ddl.noted(at, d.ddl.notes)
+		d.ddl.notes = nil
+	}
 	d.end(d.position.String())
 	d.group = mysqlGroup{}
 	clear(d.current)
@@ -250,7 +264,7 @@ func (d *mysqlDecoder) statement(s mysqlStatement, ownSchema, query string) erro
 	case "ALTER", "CREATE", "DROP", "RENAME": // what the table maps do not say may have changed, too
 		clear(d.tables)
 	}
-	return nil
+	return d.schemaChange(s, ownSchema, query)
 }
 
 func (d *mysqlDecoder) statementFormat(ownSchema, query string) error {
@@ -377,9 +391,9 @@ func (d *mysqlDecoder) tableMap(m *replication.TableMapEvent, data []byte) error
 func (d *mysqlDecoder) table(m *replication.TableMapEvent) (*mysqlTable, error) {
 	t := &mysqlTable{ownSchema: string(m.Schema), ownName: string(m.Table)}
 	_, ours := ownTables[t.ownName]
-	ours = ours && t.ownSchema == schema.OwnSchema
+	ours = ours && t.ownSchema == schema.OwnSchema && t.ownName != schema.DefinitionsTable // which we write ourselves here
 	name := catalog.MySQLName(t.ownSchema, t.ownName, d.defaultSchema)
-	if !ours && !d.sent(t.ownSchema, name) {
+	if !ours && !d.takes(schema.TableName{Schema: t.ownSchema, Name: t.ownName}) {
 		return t, nil
 	}
 	hint, err := d.hint(t.ownSchema, t.ownName)

@@ -45,6 +45,23 @@ func (p *mysqlPosition) set() (mysql.GTIDSet, error) {
 	return mysql.ParseMariadbGTIDSet(p.String())
 }
 
+// copy does not move with p.
+func (p *mysqlPosition) copy() (*mysqlPosition, error) {
+	if p.mysql == nil {
+		return &mysqlPosition{domains: slices.Clone(p.domains)}, nil
+	}
+	return parseMySQLPosition(schema.MySQL, p.String())
+}
+
+// behind is the place behind the next transaction.
+func (p *mysqlPosition) behind(next mysqlGTID) (*mysqlPosition, error) {
+	q, err := p.copy()
+	if err != nil {
+		return nil, err
+	}
+	return q, q.advance(next)
+}
+
 func (p *mysqlPosition) String() string {
 	if p.mysql != nil {
 		return p.mysql.String()

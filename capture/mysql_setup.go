@@ -122,20 +122,12 @@ func (s *mysqlSetup) start(ctx context.Context, epoch uint64, began string) (str
 	if err != nil {
 		return "", s.config.refused("write cdc_sidecar.journal", err)
 	}
-	return s.end(ctx)
+	return s.seed(ctx)
 }
 
 // end is the place behind everything that the server has committed.
 func (s *mysqlSetup) end(ctx context.Context) (string, error) {
-	query := "SELECT @@GLOBAL.gtid_executed"
-	if s.engine == schema.MariaDB {
-		query = "SELECT @@GLOBAL.gtid_binlog_pos"
-	}
-	var text string
-	if err := s.db.QueryRowContext(ctx, query).Scan(&text); err != nil {
-		return "", s.config.refused("read the binlog's place", err)
-	}
-	position, err := parseMySQLPosition(s.engine, strings.ReplaceAll(text, "\n", ""))
+	position, err := s.place(ctx)
 	if err != nil {
 		return "", err
 	}

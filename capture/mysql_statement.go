@@ -16,6 +16,8 @@ type mysqlStatement struct {
 type mysqlWord struct {
 	text   string
 	quoted bool // a name in backticks or double quotes: never a keyword
+	at     int  // where it begins in the query
+	end    int  // where it ends
 }
 
 // maxStatementWords bounds what is looked at: a statement's kind and target stand at its start. A longer statement that
@@ -43,18 +45,19 @@ func parseMySQLStatement(query string) mysqlStatement {
 		case c == '\'':
 			_, i = unquote(query, i)
 		case c == '`', c == '"':
+			start := i
 			var name string
 			name, i = unquote(query, i)
-			s.words = append(s.words, mysqlWord{name, true})
+			s.words = append(s.words, mysqlWord{name, true, start, i})
 		case nameByte(c):
 			start := i
 			for i < len(query) && nameByte(query[i]) {
 				i++
 			}
-			s.words = append(s.words, mysqlWord{query[start:i], false})
+			s.words = append(s.words, mysqlWord{query[start:i], false, start, i})
 		default:
 			if c == '.' || c == '(' || c == ',' || c == ';' {
-				s.words = append(s.words, mysqlWord{query[i : i+1], false})
+				s.words = append(s.words, mysqlWord{query[i : i+1], false, i, i + 1})
 			}
 			i++
 		}

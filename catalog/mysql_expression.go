@@ -40,6 +40,19 @@ func (m mysqlDefault) expression(text sql.NullString) schema.Expression {
 	return schema.Expression{Kind: schema.NativeText, Text: word + " " + note}
 }
 
+// MySQLDefault makes an expression of a default that a statement gives to the column, as MariaDB would write it; onUpdate is what
+// follows ON UPDATE, in small letters, or empty.
+func MySQLDefault(c *schema.Column, text, onUpdate string) schema.Expression {
+	m := mysqlDefault{engine: schema.MariaDB, column: c}
+	if onUpdate != "" {
+		m.extra = "on update " + onUpdate
+	}
+	return m.expression(sql.NullString{String: text, Valid: text != ""})
+}
+
+// MySQLExpression makes an expression of what a check or a generated column says in a statement.
+func MySQLExpression(text string) schema.Expression { return mysqlExpression(schema.MariaDB, text) }
+
 func (m mysqlDefault) plain(text sql.NullString) schema.Expression {
 	switch {
 	case !text.Valid, m.engine == schema.MariaDB && text.String == "NULL": // which is what no default means as well
@@ -100,6 +113,9 @@ func (m mysqlDefault) literal(value, native string) schema.Expression {
 		return schema.Expression{Kind: schema.LiteralValue, Text: raw}
 	case c.Kind == schema.KindBit, c.Kind == schema.KindJSON && m.engine == schema.MySQL, value == "" && native != "" && native != "''":
 		return schema.Expression{Kind: schema.NativeText, Text: native}
+	}
+	if (c.Kind == schema.KindTimestamp || c.Kind == schema.KindTimestampTZ) && len(value) == len("2006-01-02") {
+		value += " 00:00:00"
 	}
 	if canonical := MySQLCanonical(c); canonical != nil {
 		text, err := canonical(value)
