@@ -93,13 +93,14 @@ func parseMySQLDDL(engine schema.Engine, mode parsed.SQLMode, query, defaultSche
 	if err != nil {
 		return nil, err
 	}
-	c := mysqlClassifier{defaultSchema: defaultSchema, lower: lower}
+	c := mysqlClassifier{defaultSchema: defaultSchema, lower: lower, replaces: parseMySQLStatement(query).is(1, "OR", "REPLACE")}
 	return c.classify(statement)
 }
 
 type mysqlClassifier struct {
 	defaultSchema string
 	lower         bool // the server keeps names in small letters
+	replaces      bool // CREATE OR REPLACE
 }
 
 func (c *mysqlClassifier) name(t *ast.TableName) schema.TableName {
@@ -130,7 +131,10 @@ func (c *mysqlClassifier) classify(statement ast.StmtNode) (*mysqlDDL, error) {
 			kind = ast.ConstraintIndex
 		}
 		ddl.table = c.name(s.Table)
-		ddl.altered = []*ast.AlterTableSpec{{Tp: ast.AlterTableAddConstraint, Constraint: &ast.Constraint{Tp: kind, Name: s.IndexName, Keys: s.IndexPartSpecifications}}}
+		if c.replaces {
+			ddl.altered = append(ddl.altered, &ast.AlterTableSpec{Tp: ast.AlterTableDropIndex, Name: s.IndexName})
+		}
+		ddl.altered = append(ddl.altered, &ast.AlterTableSpec{Tp: ast.AlterTableAddConstraint, Constraint: &ast.Constraint{Tp: kind, Name: s.IndexName, Keys: s.IndexPartSpecifications}})
 	case *ast.DropIndexStmt:
 		ddl.table = c.name(s.Table)
 		ddl.altered = []*ast.AlterTableSpec{{Tp: ast.AlterTableDropIndex, Name: s.IndexName}}

@@ -71,7 +71,7 @@ func ddlEvents(tx *schema.Transaction) []string {
 		case schema.Define:
 			steps := schema.Diff(c.Definition.Was, c.Definition.Is)
 			for j := range steps {
-				lines = append(lines, strings.TrimRight(fmt.Sprintf("define %s: %s", c.Definition.Name(), stepText(&steps[j])), " "))
+				lines = append(lines, strings.TrimRight(fmt.Sprintf("define %s: %s", c.Definition.Name(), mysqlStepText(&steps[j])), " "))
 			}
 		case schema.Insert, schema.Update:
 			lines = append(lines, fmt.Sprintf("%s %s %s", c.Op, c.Table.TableName, rowText(c.Table, c.After)))
@@ -82,21 +82,21 @@ func ddlEvents(tx *schema.Transaction) []string {
 	return lines
 }
 
-func stepText(s *schema.Step) string {
+func mysqlStepText(s *schema.Step) string {
 	text := string(s.Kind)
 	switch {
 	case s.Kind == schema.CreateTable:
 		for i := range s.Is.Columns {
-			text += "; " + columnText(s.Is, i)
+			text += "; " + mysqlColumnText(s.Is, i)
 		}
 		for _, k := range s.Is.Key {
 			text += "; key " + s.Is.Columns[k].Name
 		}
 		for i := range s.Is.Indexes {
-			text += "; " + indexText(&s.Is.Indexes[i])
+			text += "; " + mysqlIndexText(&s.Is.Indexes[i])
 		}
 		for i := range s.Is.ForeignKeys {
-			text += "; " + foreignKeyText(&s.Is.ForeignKeys[i])
+			text += "; " + mysqlForeignKeyText(&s.Is.ForeignKeys[i])
 		}
 		for _, c := range s.Is.Checks {
 			text += "; check " + c.Name + " " + c.Expression.Text
@@ -111,11 +111,11 @@ func stepText(s *schema.Step) string {
 	case s.Kind == schema.RenameColumn:
 		text += " " + s.Was.Columns[s.WasColumn].Name + " to " + s.Is.Columns[s.Column].Name
 	case s.Column >= 0:
-		text += " " + columnText(s.Is, s.Column)
+		text += " " + mysqlColumnText(s.Is, s.Column)
 	case s.Index != nil:
-		text += " " + indexText(s.Index)
+		text += " " + mysqlIndexText(s.Index)
 	case s.ForeignKey != nil:
-		text += " " + foreignKeyText(s.ForeignKey)
+		text += " " + mysqlForeignKeyText(s.ForeignKey)
 	case s.Check != nil:
 		text += " " + s.Check.Name + " " + s.Check.Expression.Text
 	case s.Kind == schema.ChangeComment:
@@ -128,7 +128,7 @@ func stepText(s *schema.Step) string {
 	return text
 }
 
-func columnText(d *schema.Definition, i int) string {
+func mysqlColumnText(d *schema.Definition, i int) string {
 	c, x := &d.Columns[i], &d.Details[i]
 	text := c.Name + " " + c.Native
 	if c.Kind == schema.KindJSON {
@@ -152,7 +152,7 @@ func columnText(d *schema.Definition, i int) string {
 	return text
 }
 
-func indexText(x *schema.Index) string {
+func mysqlIndexText(x *schema.Index) string {
 	text := strings.TrimSpace(map[bool]string{true: "unique "}[x.Unique]+x.Method) + " index " + x.Name + " ("
 	for i, p := range x.Parts {
 		if i > 0 {
@@ -169,7 +169,7 @@ func indexText(x *schema.Index) string {
 	return strings.TrimSpace(text + ")")
 }
 
-func foreignKeyText(k *schema.ForeignKey) string {
+func mysqlForeignKeyText(k *schema.ForeignKey) string {
 	return strings.TrimRight(fmt.Sprintf("foreign key %s %v of %s %v delete %s update %s", k.Name, k.Columns, k.Parent, k.ParentColumns, k.OnDelete, k.OnUpdate), " ")
 }
 
@@ -222,21 +222,37 @@ func (s *ddlScenario) run(t *testing.T, server servers.Database, along bool) []s
 	o.exec(s.tables...)
 	src := o.open()
 	var events []string
-	read := func() {
-		o.exec("INSERT INTO " + scenarioEnd + " VALUES ()")
-		for _, tx := range readUntil(t, src) {
-			events = append(events, ddlEvents(&tx)...)
-		}
-	}
 	for _, statement := range s.change {
 		o.exec(statement)
 		if along {
-			read()
+			events = append(events, ddlEvents(&schema.Transaction{Changes: readToEnd(t, o, src)})...)
 		}
 	}
-	read()
+	events = append(events, ddlEvents(&schema.Transaction{Changes: readToEnd(t, o, src)})...)
 	sameAsCatalog(t, o, src)
 	return events
+}
+
+// readToEnd reads to where the server's log ends, and gives all changes.
+func readToEnd(t *testing.T, o *mysqlOffice, src *MySQL) []schema.Change {
+	t.Helper()
+	end, err := (&mysqlSetup{config: o.MySQLConfig, db: src.db, engine: src.decoder.ddl.engine}).place(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []schema.Change
+	for at := src.decoder.position; !at.reached(end); {
+		readTo(t, src, func(tx *schema.Transaction) bool {
+			all = append(all, tx.Changes...)
+			if tx.Source != "" {
+				if at, err = parseMySQLPosition(src.decoder.ddl.engine, tx.Source); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return len(src.decoder.out) == 0 && at.reached(end)
+		})
+	}
+	return all
 }
 
 // sameAsCatalog: what capture believes of the tables is what they are.
@@ -249,7 +265,7 @@ func sameAsCatalog(t *testing.T, o *mysqlOffice, src *MySQL) {
 	var want, got []string
 	line := func(d *schema.Definition) string {
 		step := schema.Step{Kind: schema.CreateTable, Is: d}
-		return d.String() + " " + stepText(&step)
+		return d.String() + " " + mysqlStepText(&step)
 	}
 	for _, d := range all {
 		if d.Schema == "" && len(d.Key) > 0 && !src.decoder.shadow(schema.TableName{Schema: o.DSN.Database, Name: d.Name}) {

@@ -331,6 +331,10 @@ func (c *mysqlChange) define(from, to schema.TableName, is *schema.Definition) {
 		return
 	}
 	c.record(from, to, is)
+	if was != nil && is != nil && from.Name != to.Name { // which is no step of its own: each server does it by itself
+		was = renameGenerated(was, to.Name)
+		was.Table = schema.NewTable(*was.Table)
+	}
 	c.tell(was, is)
 }
 

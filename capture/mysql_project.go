@@ -131,7 +131,9 @@ func (p *mysqlProjection) spec(s *ast.AlterTableSpec) {
 			}
 		}
 	case ast.AlterTableRenameTable:
-		p.is.TableName = p.name(s.NewTable)
+		name := p.name(s.NewTable)
+		p.is = renameGenerated(p.is, name.Name)
+		p.is.TableName = name
 	case ast.AlterTableOption:
 		p.options(s.Options)
 	}
@@ -139,8 +141,20 @@ func (p *mysqlProjection) spec(s *ast.AlterTableSpec) {
 
 func (p *mysqlProjection) options(options []*ast.TableOption) {
 	for _, o := range options {
-		if o.Tp == ast.TableOptionComment {
+		switch {
+		case o.Tp == ast.TableOptionComment:
 			p.is.Comment = o.StrValue
+		case o.Tp == ast.TableOptionCharset && o.UintValue == ast.TableOptionCharsetWithConvertTo:
+			p.convert()
+		}
+	}
+}
+
+// convert takes the collations of the catalog, which alone knows the default of a character set.
+func (p *mysqlProjection) convert() {
+	for i := range p.is.Details {
+		if now := p.current(p.is.Columns[i].Name); now >= 0 && p.is.Details[i].Collation != "" {
+			p.is.Details[i].Collation = p.now.Details[now].Collation
 		}
 	}
 }

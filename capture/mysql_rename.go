@@ -89,17 +89,34 @@ func (c *mysqlChange) moved(from, to schema.TableName, content *schema.Definitio
 	}
 	is := now
 	if !exact && content != nil {
-		is = cloneDefinition(content)
+		is = renameGenerated(content, to.Name)
 		is.TableName = c.fleet(to)
 		is.Table = schema.NewTable(*is.Table)
 	}
 	if is == nil && c.ddl.known[from] != nil { // it went further since: the next statement says where to
-		is = cloneDefinition(c.ddl.known[from])
+		is = renameGenerated(c.ddl.known[from], to.Name)
 		is.TableName = c.fleet(to)
 		is.Table = schema.NewTable(*is.Table)
 	}
 	c.define(from, to, c.identified(from, is, mysqlMoves{}))
 	return nil
+}
+
+// renameGenerated is a copy of d in which the constraints are called as the servers call them when a table gets another name: those
+// that were named after it are named after it again.
+func renameGenerated(d *schema.Definition, name string) *schema.Definition {
+	is := cloneDefinition(d)
+	for i := range is.ForeignKeys {
+		if number, ok := strings.CutPrefix(is.ForeignKeys[i].Name, d.Name+"_ibfk_"); ok {
+			is.ForeignKeys[i].Name = name + "_ibfk_" + number
+		}
+	}
+	for i := range is.Checks {
+		if number, ok := strings.CutPrefix(is.Checks[i].Name, d.Name+"_chk_"); ok {
+			is.Checks[i].Name = name + "_chk_" + number
+		}
+	}
+	return is
 }
 
 // maxCandidates bounds the tables that a statement which is not understood is searched for.

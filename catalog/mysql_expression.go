@@ -117,6 +117,10 @@ func (m mysqlDefault) literal(value, native string) schema.Expression {
 	if (c.Kind == schema.KindTimestamp || c.Kind == schema.KindTimestampTZ) && len(value) == len("2006-01-02") {
 		value += " 00:00:00"
 	}
+	if c.Kind == schema.KindDecimal && c.Scale > 0 {
+		whole, fraction, _ := strings.Cut(value, ".")
+		value = whole + "." + fraction + strings.Repeat("0", max(c.Scale-len(fraction), 0))
+	}
 	if canonical := MySQLCanonical(c); canonical != nil {
 		text, err := canonical(value)
 		if err != nil {
