@@ -92,9 +92,7 @@ func definitionTypes(engine schema.Engine, space string, d *schema.Definition) (
 	if err != nil {
 		return nil, err
 	}
-	if !related(engine, d.Engine) {
-		markExact(specs, d)
-	}
+	markExact(specs, d, !related(engine, d.Engine))
 	fitKey(specs)
 	fitRow(specs)
 	types := make([]string, len(specs))
@@ -122,10 +120,12 @@ func collated(typ, collation string) string {
 	return typ + " CHARACTER SET " + charset + " COLLATE " + collation
 }
 
-func markExact(specs []mysqlSpec, d *schema.Definition) {
+// markExact marks texts that are compared byte by byte: those of foreign keys, which must be compared as the key is that they mean,
+// and of a Postgres those that are unique.
+func markExact(specs []mysqlSpec, d *schema.Definition, postgres bool) {
 	for _, x := range d.Indexes {
 		for _, p := range x.Parts {
-			if i := d.Column(p.Column); x.Unique && i >= 0 {
+			if i := d.Column(p.Column); postgres && x.Unique && i >= 0 {
 				specs[i].exact = true
 			}
 		}
@@ -283,8 +283,12 @@ func CreateDefinition(engine schema.Engine, ownSchema string, d *schema.Definiti
 	}
 	x := dialect{to: engine, from: d.Table}
 	var lines, key []string
-	for i := range clauses {
-		lines = append(lines, "\t"+clauses[i].ddl(engine))
+	for _, computed := range []bool{false, true} { // MySQL wants columns with defaults before those that are computed of them
+		for i := range clauses {
+			if last := clauses[i].computed != "" && engine == schema.MySQL && d.Engine == schema.Postgres; last == computed {
+				lines = append(lines, "\t"+clauses[i].ddl(engine))
+			}
+		}
 	}
 	for _, k := range d.Key {
 		key = append(key, x.quote(d.Columns[k].Name))

@@ -192,10 +192,13 @@ func number(s string) bool {
 	return digits
 }
 
-// sameDefault reports whether two defaults, as one engine writes them, are the same: 0 and 0.00 are.
+var bare = strings.NewReplacer(" ", "", "(", "", ")", "", "`", "", `"`, "")
+
+// sameDefault reports whether two defaults, as one engine writes them, are the same: 0 and 0.00 are, and so are expressions
+// without strings that the server wrote anew, with other brackets.
 func sameDefault(a, b string) bool {
 	a, b = unwrapped(a), unwrapped(b)
-	if a == b || strings.EqualFold(a, b) && !strings.Contains(a, "'") {
+	if a == b || !strings.Contains(a+b, "'") && strings.EqualFold(bare.Replace(a), bare.Replace(b)) {
 		return true
 	}
 	x, ok := new(big.Rat).SetString(a)

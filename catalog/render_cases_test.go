@@ -81,6 +81,14 @@ func tableCases(all map[string]renderCase, base *schema.Definition, engine schem
 		d.Checks = []schema.Check{{Name: "positive", Expression: portableText(`"price" >= 0 AND ("state" IN ('new', 'it''s') OR "note" IS NULL)`)}}
 	})
 	all["create-table-"+string(engine)] = renderCase{nil, full}
+	text := map[bool]string{true: "text", false: "varchar(60)"}[engine == schema.Postgres]
+	tree := define(engine, "orders", []string{"code"}, "code "+text, "above "+text+"|null", "title "+text)
+	tree.ForeignKeys = []schema.ForeignKey{{Name: "of_above", Columns: []string{"above"}, Parent: schema.TableName{Name: "orders"}, ParentColumns: []string{"code"}, OnDelete: schema.Cascade}}
+	tree.Indexes = []schema.Index{{Name: "titles", Unique: true, Parts: on("title")}}
+	if engine != schema.Postgres { // which makes one for a foreign key
+		tree.Indexes = append(tree.Indexes, schema.Index{Name: "of_above", Parts: on("above")})
+	}
+	all["text-keys-"+string(engine)] = renderCase{nil, tree}
 	all["drop-table-"+string(engine)] = renderCase{base, nil}
 	all["rename-table-"+string(engine)] = renderCase{base, changed(base, func(d *schema.Definition) { d.TableName = schema.TableName{Schema: "shop", Name: "Orders"} })}
 	all["comment-table-"+string(engine)] = renderCase{base, changed(base, func(d *schema.Definition) { d.Comment = "it's" })}
@@ -95,7 +103,7 @@ func columnCases(engine schema.Engine, change func(string, func(*schema.Definiti
 		return m
 	}
 	change("add-column", func(d *schema.Definition) {
-		add(d, define(engine, "x", nil, pick("a varchar(40)", "a varchar(40)")+"|null", pick("b integer", "b int(11)"), "c date|default:2020-01-02", pick("d bytea|default:\x00a", "d varbinary(10)|default:\x00a"),
+		add(d, define(engine, "x", nil, pick("a varchar(40)", "a varchar(40)")+"|null", pick("b integer", "b int(11)"), "c date|default:2020-01-02", pick("d bytea|default:a\x01", "d varbinary(10)|default:a\x01"),
 			pick("e double precision|default:NaN", "e datetime|default:0000-00-00 00:00:00"), pick("f json", "f json"), pick("g bit(3)|default:101", "g bit(3)|default:101"), "h date",
 			pick("i timestamp without time zone|now", "i datetime|now"), pick("k text|default:it's\\", "k text|default:it's\\")))
 	})
@@ -175,6 +183,14 @@ func constraintCases(change func(string, func(*schema.Definition)), from func(st
 	}
 	change("index", indexes)
 	from("index-drop", indexes, func(d *schema.Definition) { d.Indexes = nil })
+	from("rename-checked", func(d *schema.Definition) {
+		d.Checks = []schema.Check{{Name: "positive", Expression: portableText(`"price" > 0 AND "state" <> 'price'`)}}
+		d.Indexes = []schema.Index{{Name: "prices", Parts: on("price", "state")}}
+	}, func(d *schema.Definition) {
+		d.Columns[3].Name, d.Indexes[0].Parts[0].Column = "cost", "cost"
+		d.Checks[0].Expression.Text = `"cost" > 0 AND "state" <> 'price'`
+	})
+	from("exchange", func(*schema.Definition) {}, func(d *schema.Definition) { d.Columns[2].Name, d.Columns[4].Name = "state", "note" })
 	checks := func(d *schema.Definition) {
 		d.Checks = []schema.Check{
 			{Name: "range", Expression: portableText(`"price" BETWEEN 0 AND 100 AND NOT ("customer" + 1 < 2 OR CHAR_LENGTH("state") > 5)`)},

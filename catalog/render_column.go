@@ -202,7 +202,7 @@ func (r *rendering) setDefault(c *column) {
 	def, before := c.wanted.def, c.have.def
 	upper := strings.ToUpper(def + before)
 	switch {
-	case r.Engine != schema.Postgres && (strings.Contains(upper, "CURRENT_") || strings.Contains(upper, "ON UPDATE")):
+	case r.Engine != schema.Postgres && (strings.HasPrefix(def, "(") || strings.Contains(upper, "CURRENT_") || strings.Contains(upper, "ON UPDATE")):
 		c.have.def = def
 		r.modify(&c.have)
 	case def == "":

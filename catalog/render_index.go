@@ -91,6 +91,9 @@ func noIndex(x *schema.Index, format string, args ...any) (statement, why string
 func (r *rendering) postgresIndex(x *schema.Index, name string) (statement, why string) {
 	create := "CREATE " + map[bool]string{true: "UNIQUE "}[x.Unique] + "INDEX " + r.quote(name) + " ON " + r.table
 	same := r.source().Engine == r.Engine
+	if same && x.Method == "exclude" { // a constraint, which has an index
+		return r.alter("ADD CONSTRAINT " + r.quote(name) + " " + x.Native), ""
+	}
 	if same && x.Native != "" {
 		return create + " " + afterTable(x.Native), ""
 	}
@@ -183,6 +186,9 @@ func (r *rendering) mysqlIndex(x *schema.Index, name string) (statement, why str
 		}
 		parts = append(parts, part)
 	}
+	if len(parts) == 0 {
+		return noIndex(x, "nothing is known of its columns")
+	}
 	statement = r.alter("ADD " + kind + "INDEX " + r.quote(name) + " (" + strings.Join(parts, ", ") + ")")
 	if x.Native != "" && r.Engine == r.source().Engine {
 		statement += " " + x.Native
@@ -195,6 +201,11 @@ func (r *rendering) mysqlPart(x *schema.Index, p *schema.IndexPart, kind string)
 	if p.Column == "" {
 		if r.Engine == schema.MariaDB {
 			return "", "MariaDB has no index on an expression", false
+		}
+		for i := range r.from.Columns {
+			if c := r.from.Columns[i].Name; r.longText(c) > 0 && slices.Contains(words(p.Expression.Text), `"`+c+`"`) {
+				return "", "MySQL has no index on an expression of the long text " + c, false
+			}
 		}
 		text, why := r.computed(p.Expression)
 		return "(" + text + ")" + descending(p), why, why == ""

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,10 +57,7 @@ func besideLabel(labels []string, i int, has []string) string {
 // enumHere is the enum type of a column that is here.
 func (r *rendering) enumHere(c *schema.Column) string {
 	space, name := splitType(c.Native)
-	if space == "" {
-		return quotePostgres(name)
-	}
-	return quotePostgres(space) + "." + quotePostgres(name)
+	return quotePostgres(cmp.Or(space, r.Default)) + "." + quotePostgres(name)
 }
 
 // withLabels is a MySQL's enum or set with these labels, its character set as it was.
