@@ -48,7 +48,9 @@ func (p *mysqlProjection) constrain(c *ast.Constraint) {
 	case ast.ConstraintForeignKey:
 		p.addForeignKey(c)
 	case ast.ConstraintCheck:
-		p.addCheck(c)
+		if c.Enforced {
+			p.addCheck(c)
+		}
 	}
 }
 

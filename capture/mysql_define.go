@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"fmt"
 	"log/slog"
 	"strings"
 	"time"
@@ -182,6 +183,11 @@ func (c *mysqlChange) created(ddl *mysqlDDL, now *schema.Definition) *schema.Def
 		if like := c.content(names.name(s.ReferTable)); like != nil {
 			is := cloneDefinition(like)
 			is.TableName, is.ForeignKeys = c.fleet(ddl.table), nil
+			for i := range is.Checks {
+				if c.ddl.engine == schema.MySQL { // where their names are the schema's
+					is.Checks[i].Name = fmt.Sprintf("%s_chk_%d", is.Name, i+1)
+				}
+			}
 			p.is = is
 			return p.finish()
 		}

@@ -340,9 +340,16 @@ func (p *mysqlProjection) define(def *ast.ColumnDef) (schema.Column, schema.Colu
 }
 
 // sameExpression compares what a statement says with what the catalog made of it: an expression in its own words looks otherwise
-// there.
+// there, and MySQL adds brackets.
 func sameExpression(said, kept schema.Expression) bool {
+	if said.Kind == schema.PortableText && kept.Kind == schema.PortableText {
+		return withoutBrackets(said.Text) == withoutBrackets(kept.Text)
+	}
 	return said == kept || said.Kind == schema.NativeText && kept.Kind == schema.NativeText
+}
+
+func withoutBrackets(text string) string {
+	return strings.NewReplacer("(", "", ")", "", " ", "").Replace(text)
 }
 
 // mysqlText is an expression as MariaDB's catalog would write it.

@@ -3,6 +3,7 @@ package catalog
 import (
 	"database/sql"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -83,7 +84,7 @@ func (m mysqlDefault) said(text string) schema.Expression {
 	case len(tokens) == 2 && tokens[0].text == "-" && tokens[1].kind == mysqlNumber:
 		return m.literal("-"+tokens[1].text, text)
 	}
-	return schema.Expression{Kind: schema.PortableText, Text: portable(tokens)}
+	return schema.Expression{Kind: schema.PortableText, Text: portable(simplified(tokens))}
 }
 
 // isNow: in a column of a date or a time of the day, the day or the time is meant.
@@ -159,7 +160,7 @@ func mysqlExpression(engine schema.Engine, text string) schema.Expression {
 	if !ok {
 		return schema.Expression{Kind: schema.NativeText, Text: text}
 	}
-	return schema.Expression{Kind: schema.PortableText, Text: portable(withoutBrackets(tokens))}
+	return schema.Expression{Kind: schema.PortableText, Text: portable(simplified(withoutBrackets(tokens)))}
 }
 
 // mysqlUnescaped undoes what MySQL's catalog does to the text of expressions: quotes and backslashes stand behind a backslash.
@@ -310,6 +311,95 @@ func withoutBrackets(tokens []mysqlToken) []mysqlToken {
 		tokens = tokens[1:end]
 	}
 	return tokens
+}
+
+// How strongly operators bind. What is no operator binds strongest.
+const (
+	bindsOr = iota + 1
+	bindsAnd
+	bindsNot
+	bindsCompare
+	bindsAdd
+	bindsMultiply
+	bindsSign
+	bindsWhole
+)
+
+func binds(tokens []mysqlToken, at int) int {
+	switch t := tokens[at]; {
+	case t.kind != mysqlSymbol && t.kind != mysqlKeyword, t.text == "NULL":
+		return bindsWhole
+	case t.text == "OR":
+		return bindsOr
+	case t.text == "AND":
+		return bindsAnd
+	case t.text == "NOT":
+		return bindsNot
+	case t.text == "-" && isUnary(tokens, at):
+		return bindsSign
+	case t.text == "+", t.text == "-":
+		return bindsAdd
+	case t.text == "*", t.text == "/":
+		return bindsMultiply
+	}
+	return bindsCompare
+}
+
+// simplified leaves out the brackets that change nothing: MySQL writes many, MariaDB none. Around BETWEEN, whose AND is another
+// one, all stay.
+func simplified(tokens []mysqlToken) []mysqlToken {
+	if slices.ContainsFunc(tokens, func(t mysqlToken) bool { return t.kind == mysqlKeyword && t.text == "BETWEEN" }) {
+		return tokens
+	}
+	for open := 0; open < len(tokens); open++ {
+		if tokens[open].kind != mysqlSymbol || tokens[open].text != "(" {
+			continue
+		}
+		left, right := 0, 0 // what stands around binds less than anything when there is nothing
+		if open > 0 {
+			before := tokens[open-1]
+			if before.kind == mysqlFunction || before.kind == mysqlKeyword && before.text == "IN" {
+				continue
+			}
+			if before.text != "(" && before.text != "," {
+				left = binds(tokens, open-1)
+			}
+		}
+		end, weakest := inside(tokens, open)
+		if end < 0 {
+			return tokens
+		}
+		if end+1 < len(tokens) && tokens[end+1].text != ")" && tokens[end+1].text != "," {
+			right = binds(tokens, end+1)
+		}
+		if weakest > left && weakest >= right && weakest != bindsSign && (weakest != bindsCompare || right != bindsCompare) {
+			tokens = slices.Delete(slices.Delete(slices.Clone(tokens), end, end+1), open, open+1)
+			open--
+		}
+	}
+	return tokens
+}
+
+// inside finds the bracket that closes, and what binds least between the two; -1 and a list: there is more than one value.
+func inside(tokens []mysqlToken, open int) (end, weakest int) {
+	weakest = bindsWhole
+	depth := 0
+	for i := open; i < len(tokens); i++ {
+		symbol := tokens[i].kind == mysqlSymbol
+		switch {
+		case symbol && tokens[i].text == "(":
+			depth++
+		case symbol && tokens[i].text == ")":
+			if depth--; depth == 0 {
+				return i, weakest
+			}
+		case symbol && tokens[i].text == "," && depth == 1:
+			weakest = 0
+		case depth == 1:
+			weakest = min(weakest, binds(tokens, i))
+		}
+	}
+	return -1, 0
 }
 
 // portable writes tokens as schema.Expression has them.
