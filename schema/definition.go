@@ -171,7 +171,7 @@ func (d *Definition) Fingerprint() uint64 {
 // AppendDefinition appends a definition as it travels and as it is kept: JSON, which newer programs may add to.
 func AppendDefinition(b []byte, d *Definition) []byte { return appendMarshalled(b, d) }
 
-func appendDefinitionChange(b []byte, d *DefinitionChange) []byte { return appendMarshalled(b, d) }
+func marshalChange(d *DefinitionChange) []byte { return appendMarshalled(nil, d) }
 
 func appendMarshalled(b []byte, v any) []byte {
 	text, err := json.Marshal(v)

@@ -178,7 +178,7 @@ func sizeChange(c *Change, table uint32) int {
 		}
 	}
 	if c.Definition != nil {
-		n += sizeField(len(appendDefinitionChange(nil, c.Definition)))
+		n += sizeField(len(marshalChange(c.Definition)))
 	}
 	return n + sizeUint(c.Over)
 }
@@ -199,7 +199,7 @@ func appendChange(b []byte, c *Change, table uint32) []byte {
 	}
 	b = appendBool(appendBool(appendBool(b, 6, c.Blind), 7, c.Claimed), 8, c.Restored)
 	if c.Definition != nil {
-		b = protowire.AppendBytes(protowire.AppendTag(b, 9, protowire.BytesType), appendDefinitionChange(nil, c.Definition))
+		b = protowire.AppendBytes(protowire.AppendTag(b, 9, protowire.BytesType), marshalChange(c.Definition))
 	}
 	return appendUint(b, 10, c.Over)
 }

@@ -106,8 +106,8 @@ func FuzzParseDefinition(f *testing.F) {
 
 func FuzzParseDefinitionChange(f *testing.F) {
 	d := &Definition{Table: NewTable(Table{TableName: TableName{Name: "t"}, Engine: Postgres, Columns: []Column{{Name: "a", Kind: KindText}}, Key: []int{0}}), Details: make([]ColumnDetail, 1)}
-	f.Add(appendDefinitionChange(nil, &DefinitionChange{Is: d, Statement: "CREATE TABLE t (a text PRIMARY KEY)"}))
-	f.Add(appendDefinitionChange(nil, &DefinitionChange{Was: d, Is: d}))
+	f.Add(marshalChange(&DefinitionChange{Is: d, Statement: "CREATE TABLE t (a text PRIMARY KEY)"}))
+	f.Add(marshalChange(&DefinitionChange{Was: d, Is: d}))
 	f.Add([]byte(`{"was":{},"is":null}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		c, err := ParseDefinitionChange(raw)
