@@ -74,6 +74,17 @@ type session interface {
 	joins(ctx context.Context, office schema.Office) ([]Join, error)
 	// logged reads an entry of the conflict log and locks it; nil: there is none of that number.
 	logged(ctx context.Context, office schema.Office, id int64) (*loggedEntry, error)
+	// ddl reads what became of other offices' schema changes, oldest first.
+	ddl(ctx context.Context, office schema.Office) ([]ddlStep, error)
+	// piece is how many changes of the transaction behind the progress row are committed.
+	piece(ctx context.Context, office, origin schema.Office) (int, error)
+	// describe reads a table as it is at this moment, by the open transaction; nil: there is none.
+	describe(ctx context.Context, name schema.TableName) (*schema.Definition, error)
+	// define runs statements that change tables; it waits for locks as long as ddlWait. A tag goes before each. Where the engine
+	// commits them by themselves, no transaction may be open.
+	define(ctx context.Context, tag string, statements []string) error
+	// lasting reports that what define returned is about the statement: it would be refused the next time, too.
+	lasting(err error) bool
 	// judge grades an error that run, fetch, fetchKeys or commit returned.
 	judge(err error) verdict
 	user() string
@@ -102,6 +113,8 @@ type Options struct {
 	// Passed returns, at a branch, when its own log has been read to a mark that it wrote, and Hold knows what was read. Without it
 	// chunks trust that Hold knows everything.
 	Passed func(ctx context.Context, mark uint64) error
+	// DDL says what is done with other offices' schema changes.
+	DDL DDL
 	// Now is the wall clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -116,18 +129,20 @@ type Applier struct {
 	options  Options
 	patience time.Duration // with others' locks; busyLimit but in tests
 
-	mu       sync.Mutex
-	streams  map[schema.Office]*stream
-	idle     []session
-	notified map[schema.TableName]time.Time
-	parked   disputes // see disputed; nil: to be read
-	counts   map[Conflict]uint64
-	again    []schema.Change
-	writers  map[schema.TableName]map[schema.Office]bool // branches that wrote a table which this office itself does not
-	caughtUp bool                                        // the clocks know what was applied in the life before
-	triedAt  time.Time
-	settled  schema.Position          // what is known to be visible of this office's stream; see Settle
-	widths   map[schema.TableName]int // bytes of a row, on the average of the last stretch read
+	mu        sync.Mutex
+	streams   map[schema.Office]*stream
+	idle      []session
+	notified  map[schema.TableName]time.Time
+	parked    disputes // see disputed; nil: to be read
+	counts    map[Conflict]uint64
+	again     []schema.Change
+	evolution *evolution                                  // nil: to be read
+	writers   map[schema.TableName]map[schema.Office]bool // branches that wrote a table which this office itself does not
+	caughtUp  bool                                        // the clocks know what was applied in the life before
+	triedAt   time.Time
+	lookedAt  time.Time
+	settled   schema.Position          // what is known to be visible of this office's stream; see Settle
+	widths    map[schema.TableName]int // bytes of a row, on the average of the last stretch read
 
 	joining atomic.Pointer[func(schema.TableName) bool] // see Joining
 }
@@ -309,7 +324,7 @@ func (a *Applier) spoiled(ses session) {
 	ses.close()
 	a.dropIdle()
 	a.mu.Lock()
-	a.parked = nil // its last commit may have been made, with what it parked
+	a.parked, a.evolution = nil, nil // its last commit may have been made, with what it parked
 	a.mu.Unlock()
 }
 

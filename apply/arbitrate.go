@@ -120,7 +120,7 @@ func (w *writer) against(st *step, row schema.RowID) (seq uint64, v version, err
 		origin = ""
 	}
 	v.origin, v.stamp = "", schema.Stamp{}
-	seq, v.origin, v.stamp, err = w.stream.applier.options.Clocks.Against(st.plan.source.TableName, row, origin)
+	seq, v.origin, v.stamp, err = w.stream.applier.options.Clocks.Against(st.plan.target.TableName, row, origin)
 	return seq, v, err
 }
 
@@ -136,7 +136,7 @@ func (w *writer) seen(tx *schema.Transaction) uint64 {
 func (w *writer) meets(st *step) (met bool, by version, err error) {
 	seen := w.seen(st.tx)
 	if st.change.Op == schema.Truncate {
-		return w.stream.applier.options.Clocks.TableAgainst(st.plan.source.TableName, st.tx.Origin) > seen || len(w.decided) > 0, by, nil
+		return w.stream.applier.options.Clocks.TableAgainst(st.plan.target.TableName, st.tx.Origin) > seen || len(w.decided) > 0, by, nil
 	}
 	for _, row := range st.touched() {
 		seq, v, err := w.against(st, row)

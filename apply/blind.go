@@ -70,7 +70,7 @@ func (w *writer) older(st *step, m meeting) (bool, error) {
 	if m.conflict || st.blind != joining {
 		return m.conflict, nil
 	}
-	seq, _, _, err := w.stream.applier.options.Clocks.Against(st.plan.source.TableName, st.rows[0], "")
+	seq, _, _, err := w.stream.applier.options.Clocks.Against(st.plan.target.TableName, st.rows[0], "")
 	return seq > 0, err
 }
 
@@ -167,7 +167,7 @@ func (w *writer) mine(st *step, row schema.RowID) (bool, error) {
 		return !ok, nil
 	}
 	s := w.stream
-	seq, by, _, err := s.applier.options.Clocks.Against(st.plan.source.TableName, row, "")
+	seq, by, _, err := s.applier.options.Clocks.Against(st.plan.target.TableName, row, "")
 	return err == nil && s.life != 0 && seq > s.since && by == st.tx.Origin, err
 }
 

@@ -29,6 +29,7 @@ type definitions struct {
 	plans  map[uint64]*plan
 	marks  *form // see progressForm
 	ours   map[string]*form
+	past   *past // nil: nothing is known
 }
 
 // refresh forgets definitions that are too old. Only between transactions.
@@ -52,12 +53,18 @@ func (d *definitions) plan(ctx context.Context, source *schema.Table) (*plan, er
 	}
 	target := d.tables[source.TableName]
 	if target == nil {
-		return nil, &schema.RejectedError{
-			Table: source.TableName, Cause: errors.New("there is no such table here"),
-			Remedy: "create it as it is at its origin, or flow: none (or send) for the table",
+		now, gone := d.past.table(source.TableName)
+		if target = d.tables[now]; target == nil && gone {
+			return nil, errDropped
 		}
 	}
-	p, err := newPlan(source, target, d.engine)
+	if target == nil {
+		return nil, &unfitError{&schema.RejectedError{
+			Table: source.TableName, Cause: errors.New("there is no such table here"),
+			Remedy: "create it as it is at its origin, or flow: none (or send) for the table",
+		}}
+	}
+	p, err := newPlanSince(source, target, d.engine, d.past)
 	if err != nil {
 		return nil, err
 	}

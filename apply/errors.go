@@ -109,6 +109,9 @@ func locate(err error, c *schema.Change, at schema.Position) error {
 	if errors.As(err, &r) && r.At.IsZero() {
 		located := *r
 		located.Key, located.At = c.KeyString(), at
+		if errors.As(err, new(*unfitError)) {
+			return &unfitError{&located}
+		}
 		return &located
 	}
 	return err

@@ -114,7 +114,7 @@ func memoryOwn(engine schema.Engine) []*schema.Table {
 	}
 	return []*schema.Table{
 		own(schema.ProgressTable, 2, texts(schema.ProgressOffice, schema.ProgressOrigin),
-			numbers(schema.ProgressEpoch, schema.ProgressSeq, schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted, schema.ProgressWaits, schema.ProgressChunks)),
+			numbers(schema.ProgressEpoch, schema.ProgressSeq, schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted, schema.ProgressWaits, schema.ProgressChunks, schema.ProgressPart)),
 		own(schema.BarrierTable, 1, texts(schema.BarrierOffice), numbers(schema.BarrierMark)),
 		own(schema.ConflictsTable, 1, numbers(schema.ConflictID), entryColumns, numbers(schema.ConflictResolvedAt), texts(schema.ConflictTaken)),
 		own(schema.ParkedTable, 1, numbers(schema.ParkedID), parkColumns, numbers(schema.ParkedEntry)),

@@ -95,7 +95,7 @@ func memoryValue[T ~int | ~int64 | ~uint64](n T) schema.Value {
 
 func (s *memorySession) record(ctx context.Context, office, origin schema.Office, at schema.Position) error {
 	zero := schema.Of("0")
-	row := schema.Row{schema.Of(string(office)), schema.Of(string(origin)), memoryValue(at.Epoch), memoryValue(at.Seq), zero, zero, zero, zero, zero}
+	row := schema.Row{schema.Of(string(office)), schema.Of(string(origin)), memoryValue(at.Epoch), memoryValue(at.Seq), zero, zero, zero, zero, zero, zero}
 	t := s.own(schema.ProgressTable)
 	err := s.round(ctx, "record", func() error {
 		s.reset()
@@ -103,7 +103,7 @@ func (s *memorySession) record(ctx context.Context, office, origin schema.Office
 			_, err := s.remove(ctx, t, t.keyOf(row))
 			return err
 		}
-		hit, err := s.update(ctx, t, t.keyOf(row), func(r schema.Row) { copy(r, row[:len(row)-1]) }) // chunks stay
+		hit, err := s.update(ctx, t, t.keyOf(row), func(r schema.Row) { copy(r[:8], row) }) // chunks stay
 		if err == nil && !hit {
 			_, err = s.insert(ctx, t, row)
 		}

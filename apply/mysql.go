@@ -151,7 +151,7 @@ func (s *mysqlSession) record(ctx context.Context, office, origin schema.Office,
 	// Our own table has one unique key, so this form is safe here.
 	_, err := s.conn.ExecContext(ctx, "INSERT INTO "+mysqlProgress+
 		" (office, origin, epoch, seq, stamp_millis, stamp_counter, committed) VALUES (?, ?, ?, ?, 0, 0, 0)"+
-		" ON DUPLICATE KEY UPDATE epoch = VALUES(epoch), seq = VALUES(seq), stamp_millis = 0, stamp_counter = 0, committed = 0",
+		" ON DUPLICATE KEY UPDATE epoch = VALUES(epoch), seq = VALUES(seq), stamp_millis = 0, stamp_counter = 0, committed = 0, part = 0",
 		string(office), string(origin), at.Epoch, at.Seq)
 	return err
 }

@@ -34,6 +34,8 @@ func (w *writer) parkable(ctx context.Context, st *step) error {
 	switch {
 	case st.change == nil:
 		return w.careful(ctx, st)
+	case st.misfit != nil:
+		return w.wait(ctx, st)
 	case st.change.Op == schema.Truncate:
 		return w.empty(ctx, st)
 	case st.partly:
@@ -283,7 +285,7 @@ func (w *writer) park(ctx context.Context, st *step, e *entry) error {
 		reason = w.collision.Error()
 	}
 	args := []schema.Value{
-		schema.Of(string(o.Office)), schema.Of(hex.EncodeToString(row[:])), schema.Of(st.plan.target.String()), schema.Of(st.change.KeyString()),
+		schema.Of(string(o.Office)), schema.Of(hex.EncodeToString(row[:])), schema.Of(st.table()), schema.Of(st.change.KeyString()),
 		schema.Of(reason), schema.Of(strconv.FormatInt(o.Now().UnixMicro(), 10)),
 		schema.Of(string(schema.AppendBatch(nil, []schema.Transaction{tx}))),
 	}
@@ -293,7 +295,7 @@ func (w *writer) park(ctx context.Context, st *step, e *entry) error {
 	_, rows := w.tied(st.touched())
 	w.waiting.add(rows, tx)
 	w.tally.Parked++
-	if o.Clocks == nil {
+	if o.Clocks == nil || st.misfit != nil { // no other row is in its way
 		return nil
 	}
 	if e == nil {
@@ -319,6 +321,9 @@ func (w *writer) retryWaiting(ctx context.Context) error {
 	var left []schema.Transaction
 	for _, d := range w.waiting.all() {
 		st, err := w.stepOf(ctx, &d.queue[len(d.queue)-1])
+		if errors.As(err, new(*unfitError)) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -349,6 +354,9 @@ func (w *writer) stepOf(ctx context.Context, tx *schema.Transaction) (*step, err
 		return nil, err
 	}
 	st := &step{change: c, plan: p, at: tx.Pos, tx: tx, policy: w.stream.applier.options.Policy(p.source.TableName)}
+	if err := p.lacks(c); err != nil {
+		return nil, locate(err, c, tx.Pos)
+	}
 	return st, p.identify(c, st)
 }
 
@@ -364,6 +372,10 @@ func (w *writer) writeComposed(ctx context.Context, st *step, queue []schema.Tra
 	first func(map[schema.RowID]schema.Row, []schema.RowID) (map[schema.RowID]*standingRow, error),
 ) (bool, error) {
 	rows, order, err := w.compose(ctx, queue)
+	if errors.As(err, new(*unfitError)) {
+		w.collision = err
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
@@ -577,7 +589,7 @@ func (w *writer) unpark(ctx context.Context, st *step, rows []schema.RowID, queu
 		done = append(done, key)
 		args := []schema.Value{
 			schema.Of(stateResolved), schema.Of(strconv.FormatInt(o.Now().UnixMicro(), 10)), schema.Of(string(o.Office)),
-			schema.Of(st.plan.target.String()), schema.Of(key), schema.Of(stateParked),
+			schema.Of(st.table()), schema.Of(key), schema.Of(stateParked),
 		}
 		if _, err := w.one(ctx, &step{form: d.resolvedForm(), args: args, at: st.at}); err != nil {
 			return fmt.Errorf("mark an entry of the conflict log as resolved: %w", err)
@@ -743,6 +755,9 @@ func (w *writer) disputes(st *step) bool {
 
 // recall reads what waits in the database. A change that this program cannot read stops everything: nothing is guessed.
 func (a *Applier) recall(ctx context.Context, ses session) error {
+	if err := a.evolved(ctx, ses); err != nil {
+		return err
+	}
 	if a.disputed() != nil {
 		return nil
 	}

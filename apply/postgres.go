@@ -156,7 +156,7 @@ func (s *postgresSession) record(ctx context.Context, office, origin schema.Offi
 	}
 	_, err := s.conn.Exec(ctx, "INSERT INTO "+postgresProgress+
 		" (office, origin, epoch, seq, stamp_millis, stamp_counter, committed) VALUES ($1, $2, $3, $4, 0, 0, 0)"+
-		" ON CONFLICT (office, origin) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq, stamp_millis = 0, stamp_counter = 0, committed = 0",
+		" ON CONFLICT (office, origin) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq, stamp_millis = 0, stamp_counter = 0, committed = 0, part = 0",
 		string(office), string(origin), int64(at.Epoch), int64(at.Seq))
 	return err
 }

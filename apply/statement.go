@@ -64,6 +64,7 @@ type step struct {
 	policy    schema.Policy
 	blind     blindness // as of the last look at the clocks
 	older     bool      // see writer.older
+	misfit    error     // the table here has no place for it yet: it waits; plan may be nil
 }
 
 // touched are the rows that the step touches.
@@ -87,6 +88,7 @@ type plan struct {
 	shape   []byte // scratch
 	sameKey bool   // the table here is keyed by the very columns that identify a row there
 	fires   bool   // triggers here follow each row that we write
+	drops   bool   // there are columns whose values are left out
 }
 
 // mapping is one source column's way.
@@ -94,18 +96,30 @@ type mapping struct {
 	to       int // the target's column; -1: it has none, or computes it
 	convert  converter
 	missing  bool // the target lacks the column
+	dropped  bool // the target lacks the column, and that was done on purpose: its values are left out
 	identity bool // GENERATED ALWAYS on both sides: inserted, never updated
 	plain    bool // the server reads the value, and it must be as it would write it: see plainForm
 }
 
 // newPlan compares the definitions. Its error says that no row of this table can be applied.
 func newPlan(source *schema.Table, target *catalog.Table, engine schema.Engine) (*plan, error) {
+	return newPlanSince(source, target, engine, nil)
+}
+
+// newPlanSince takes into account what became of columns here.
+func newPlanSince(source *schema.Table, target *catalog.Table, engine schema.Engine, past *past) (*plan, error) {
 	p := &plan{source: source, target: target, engine: engine, forms: map[string]*form{}}
 	p.fires = len(target.Triggers) > 0 && (engine != schema.Postgres || target.Fires)
 	for i := range source.Columns {
 		from := &source.Columns[i]
 		m := mapping{to: target.Column(from.Name)}
+		if m.to < 0 {
+			now, gone := past.column(target.TableName, from.Name)
+			m.to, m.dropped = target.Column(now), gone
+		}
 		switch {
+		case m.to < 0 && m.dropped:
+			p.drops = true
 		case m.to < 0:
 			m.missing = !from.Generated
 		case target.Columns[m.to].Generated:
@@ -147,7 +161,7 @@ func (p *plan) checkKey() error {
 	}
 	names := make([]string, 0, len(key))
 	for _, k := range p.source.Key {
-		names = append(names, quote(p.engine, p.source.Columns[k].Name))
+		names = append(names, quote(p.engine, p.target.Columns[p.columns[k].to].Name))
 	}
 	list := strings.Join(names, ", ")
 	return &schema.RejectedError{
@@ -159,10 +173,10 @@ func (p *plan) checkKey() error {
 
 func (p *plan) missingColumn(i int) error {
 	c := p.source.Columns[i]
-	return &schema.RejectedError{
+	return &unfitError{&schema.RejectedError{
 		Table: p.source.TableName, Column: c.Name, Cause: errors.New("the table here has no such column"),
 		Remedy: fmt.Sprintf("ALTER TABLE %s ADD COLUMN %s %s, or flow: none for the table", p.name(), quote(p.engine, c.Name), columnType(c, p.source.Engine, p.engine)),
-	}
+	}}
 }
 
 func (p *plan) name() string { return tableName(p.engine, p.target.OwnSchema, p.target.Name) }
@@ -349,7 +363,7 @@ func (p *plan) buildTouch(f *form) *form {
 		f.text(" FOR UPDATE")
 		return f
 	}
-	name := quote(p.engine, p.source.Columns[p.source.Key[0]].Name)
+	name := quote(p.engine, p.target.Columns[p.columns[p.source.Key[0]].to].Name)
 	f.text(name + " = " + name)
 	p.buildWhere(f)
 	return f
@@ -374,7 +388,7 @@ func (p *plan) buildInsert(f *form, written []byte) {
 	if p.engine == schema.Postgres {
 		var key []string
 		for _, k := range p.source.Key {
-			key = append(key, quote(p.engine, p.source.Columns[k].Name))
+			key = append(key, quote(p.engine, p.target.Columns[p.columns[k].to].Name))
 		}
 		// Only the key: a violation of another unique key is an error and must be one.
 		f.suffix = " ON CONFLICT (" + strings.Join(key, ", ") + ") DO NOTHING"
@@ -506,7 +520,7 @@ func (p *plan) rowID(image schema.Row) (schema.RowID, error) {
 	var room [8]schema.Value
 	key := room[:0]
 	for _, to := range p.target.KeyByName() {
-		i := p.source.Column(p.target.Columns[to].Name)
+		i := slices.IndexFunc(p.columns, func(m mapping) bool { return m.to == to })
 		if image == nil || image[i].State() != schema.Present {
 			return schema.RowID{}, &schema.RejectedError{Table: p.source.TableName, Column: p.source.Columns[i].Name, Cause: errors.New("the change does not say which row it means")}
 		}

@@ -24,6 +24,8 @@ type Stats struct {
 	Joining      uint64 // updates passed by of rows that a join has yet to bring
 	Parked       uint64 // changes that wait: another row has their unique key
 	Busy         uint64 // transactions rolled back and tried again because of others' locks
+	Defines      uint64 // schema changes, whatever became of their steps
+	Dropped      uint64 // changes that had values of columns, or rows of tables, that were dropped here on purpose
 	Clamped      uint64 // transactions whose stamp was too far ahead
 	Barriers     uint64
 	// BarrierSeconds is the time that row locks were held for barriers.
@@ -47,6 +49,8 @@ func (s *Stats) add(t *Stats) {
 	s.Held += t.Held
 	s.Joining += t.Joining
 	s.Parked += t.Parked
+	s.Defines += t.Defines
+	s.Dropped += t.Dropped
 	s.Clamped += t.Clamped
 	s.Barriers += t.Barriers
 	s.BarrierSeconds += t.BarrierSeconds

@@ -30,6 +30,9 @@ type stream struct {
 	known bool // have is what the database has; after an error it is read again
 	have  schema.Position
 	open  *opened
+	// pieces is a transaction in parts of which it turned out late that it changes tables, where that commits by itself: when it
+	// comes again, it is committed in pieces from its first part on.
+	pieces schema.Position
 	// since is what the clocks knew when they first had all that was applied before the epoch life of the stream; see writer.mine.
 	life, since uint64
 
@@ -135,6 +138,9 @@ func (s *stream) groupSize(txs []schema.Transaction) int {
 	changes, bytes := 0, 0
 	for i := range txs {
 		tx := &txs[i]
+		if defines(tx) { // alone
+			return max(i, 1)
+		}
 		changes += len(tx.Changes)
 		bytes += tx.Bytes()
 		follows := tx.Pos.Epoch == txs[0].Pos.Epoch && tx.Pos.Seq == txs[0].Pos.Seq+uint64(i) && tx.Part == 0 && tx.Last
@@ -206,6 +212,9 @@ func (s *stream) persist(ctx context.Context, once bool, attempt func() error) e
 			}
 			return err
 		}
+		if errors.Is(err, errQueued) {
+			wait = ddlWait // applications waited behind us as long: now it is their turn
+		}
 		timer := time.NewTimer(wait/2 + rand.N(wait)) // not in step with whoever has the lock
 		select {
 		case <-ctx.Done():
@@ -256,8 +265,10 @@ func (s *stream) attempt(ctx context.Context, txs []schema.Transaction) (stale b
 		return false, err
 	}
 	ses.begin()
-	s.work.start(s, ses, false)
-	err = s.work.write(ctx, txs)
+	s.work.start(s, ses, defines(&txs[0]))
+	if err = s.work.resume(ctx, defines(&txs[0])); err == nil {
+		err = s.work.write(ctx, txs)
+	}
 	if err == nil {
 		err = s.work.commit(ctx)
 	}
@@ -287,6 +298,9 @@ func (s *stream) moved(to schema.Position, commit int64) {
 	s.stats.add(&s.work.tally)
 	s.stats.Position, s.stats.Commit = to, commit
 	s.applier.concluded(&s.work)
+	if s.work.defined {
+		s.applier.dropIdle() // what sessions know of the tables is old
+	}
 }
 
 // concluded takes over what a committed transaction did besides its rows.
@@ -298,6 +312,9 @@ func (a *Applier) concluded(w *writer) {
 	}
 	if len(w.waiting) > 0 || len(w.unparked) > 0 {
 		a.parked = nil // read again by the next
+	}
+	if w.defined {
+		a.evolution = nil
 	}
 }
 
@@ -323,6 +340,10 @@ func (s *stream) part(ctx context.Context, tx *schema.Transaction) error {
 		ses.begin()
 		s.work.start(s, ses, true)
 		s.open = &opened{ses: ses, pos: tx.Pos}
+		if err := s.work.resume(ctx, s.pieces == tx.Pos || defines(tx)); err != nil {
+			s.discard()
+			return err
+		}
 	}
 	if tx.Part < s.open.next {
 		return nil // delivered twice
@@ -331,7 +352,13 @@ func (s *stream) part(ctx context.Context, tx *schema.Transaction) error {
 		s.discard()
 		return &GapError{Sender: s.sender, Have: s.have, Got: tx.Pos, Part: tx.Part}
 	}
+	if s.work.tooLate(tx) {
+		s.pieces = tx.Pos
+		s.discard()
+		return &GapError{Sender: s.sender, Have: s.have, Got: tx.Pos, Part: tx.Part}
+	}
 	err := s.work.write(ctx, []schema.Transaction{*tx})
+	s.work.before += len(tx.Changes)
 	if err == nil && tx.Last {
 		err = s.work.commit(ctx)
 	}

@@ -70,6 +70,9 @@ func (a *Applier) Tend(ctx context.Context, sender schema.Office) error {
 		a.again = slices.Delete(a.again, 0, len(again))
 		a.mu.Unlock()
 	}
+	if err := a.lookAtHeld(ctx, sender); err != nil {
+		return err
+	}
 	if due {
 		return a.retryParked(ctx, sender)
 	}
@@ -187,6 +190,9 @@ func (a *Applier) retryParked(ctx context.Context, sender schema.Office) error {
 	for _, d := range rows.all() {
 		err := a.aside(ctx, sender, func(w *writer) error {
 			st, err := w.stepOf(ctx, &d.queue[len(d.queue)-1])
+			if errors.As(err, new(*unfitError)) {
+				return errStillWaits
+			}
 			if err != nil || st == nil {
 				return err
 			}
@@ -325,6 +331,9 @@ func (w *writer) leave(ctx context.Context, st *step, id schema.RowID, images []
 func (w *writer) resolveParked(ctx context.Context, e *loggedEntry, take string) error {
 	for _, d := range w.disputed.all() {
 		st, err := w.stepOf(ctx, &d.queue[len(d.queue)-1])
+		if errors.As(err, new(*unfitError)) {
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"cdc-sidecar/schema"
 )
@@ -32,11 +33,20 @@ type writer struct {
 	collision error                 // the last
 	chunks    bool                  // what is written is a chunk
 	refused   schema.RowID          // the row that could not be written as it shall be, of the last that were written together
+	misfits   bool                  // some change of the call waits for its table
+	began     time.Time             // definitions from before may be older than a change of the table
 	known     uint64
 	released  uint64                        // by the clocks, when the call began
 	standing  map[schema.RowID]*standingRow // of the call
 
 	sequences sequences
+
+	// Of a transaction that changes tables:
+	defined   bool  // DDLTable was written to
+	inPieces  bool  // it is committed in pieces, though this part of it may change none
+	before    int   // how many changes of it came in its earlier parts
+	committed int   // how many are committed
+	first     *step // moves the progress row
 
 	met bool // rows are likely to be here where the next chunk is
 
@@ -55,15 +65,23 @@ func (w *writer) start(s *stream, ses session, parts bool) {
 	w.stream, w.ses, w.parts, w.tally, w.last = s, ses, parts, Stats{}, nil
 	w.sequences.log = s.applier.options.Log
 	w.plainly, w.chunks = nil, false
+	w.defined, w.inPieces, w.before, w.committed, w.first = false, false, 0, 0, nil
 	w.stamps, w.decided, w.conflicts, w.unparked, w.collision, w.known = nil, nil, nil, nil, nil, 0
-	w.disputed, w.waiting = s.applier.disputed(), disputes{}
+	w.disputed, w.waiting, w.began = s.applier.disputed(), disputes{}, time.Now()
 	if s.applier.options.Clocks != nil {
 		w.stamps, w.decided = map[schema.Position]schema.Stamp{}, map[schema.RowID]version{}
 	}
 }
 
-// write writes transactions, or one part of one.
+// write writes transactions, or one part of one. One that changes tables comes alone.
 func (w *writer) write(ctx context.Context, txs []schema.Transaction) error {
+	if len(txs) == 1 && (w.inPieces || defines(&txs[0])) {
+		return w.evolve(ctx, &txs[0])
+	}
+	return w.writeRows(ctx, txs)
+}
+
+func (w *writer) writeRows(ctx context.Context, txs []schema.Transaction) error {
 	defer w.forget()
 	if err := w.plan(ctx, txs); err != nil {
 		return err
@@ -143,7 +161,7 @@ func (w *writer) identify() error {
 	}
 	for i := range w.steps {
 		st := &w.steps[i]
-		if st.change == nil || !st.plan.sameKey || len(st.touched()) > 0 {
+		if st.change == nil || st.misfit != nil || !st.plan.sameKey || len(st.touched()) > 0 {
 			continue
 		}
 		if err := st.plan.identify(st.change, st); err != nil {
@@ -155,6 +173,7 @@ func (w *writer) identify() error {
 
 // forget lets go of the values, which may be large.
 func (w *writer) forget() {
+	w.misfits = false
 	clear(w.steps)
 	clear(w.args)
 	clear(w.written)
@@ -171,6 +190,9 @@ func (w *writer) plan(ctx context.Context, txs []schema.Transaction) error {
 	have, progress := w.stream.have, w.ses.defs().progressForm()
 	if o.Clocks != nil {
 		w.released = o.Clocks.Released()
+	}
+	if w.first != nil {
+		w.steps, w.first = append(w.steps, *w.first), nil
 	}
 	for i := range txs {
 		tx := &txs[i]
@@ -272,9 +294,19 @@ func (w *writer) planChanges(ctx context.Context, tx *schema.Transaction) error 
 		if own && (c.Decided == nil || schema.Planted(schema.ResolutionSuppressed)) {
 			continue // here already
 		}
+		if c.Op == schema.Define {
+			return fmt.Errorf("table %s at %s: a schema change among rows", c.Table.TableName, tx.Pos)
+		}
 		if c.Table != table {
 			var err error
-			if p, err = w.planTable(ctx, c.Table); err != nil {
+			p, err = w.planTable(ctx, c.Table)
+			if errors.As(err, new(*unfitError)) {
+				if err = w.misfit(nil, c, tx, err); err == nil {
+					table = nil
+					continue
+				}
+			}
+			if err != nil {
 				return locate(err, c, tx.Pos)
 			}
 			table = c.Table
@@ -283,7 +315,11 @@ func (w *writer) planChanges(ctx context.Context, tx *schema.Transaction) error 
 			w.tally.Filtered++
 			continue
 		}
-		if err := w.planChange(p, c, tx); err != nil {
+		err := w.planChange(p, c, tx)
+		if errors.As(err, new(*unfitError)) {
+			err = w.misfit(p, c, tx, err)
+		}
+		if err != nil {
 			return locate(err, c, tx.Pos)
 		}
 	}
@@ -292,6 +328,9 @@ func (w *writer) planChanges(ctx context.Context, tx *schema.Transaction) error 
 
 func (w *writer) planChange(p *plan, c *schema.Change, tx *schema.Transaction) error {
 	w.sequences.sawChange(p, c)
+	if p.drops && p.leaves(c) {
+		w.tally.Dropped++
+	}
 	op, key := c.Op, c.KeyRow()
 	if c.Decided != nil && op == schema.Insert {
 		op = schema.Update // the row is there more often than not
@@ -314,9 +353,9 @@ func (w *writer) planChange(p *plan, c *schema.Change, tx *schema.Transaction) e
 // says of a row is older than what it will say once it has met our change.
 func (w *writer) follow(p *plan, c *schema.Change, st *step) (held bool, err error) {
 	o := &w.stream.applier.options
-	st.contested = w.stream.applier.contests(p.source.TableName, st.tx.Origin)
+	st.contested = w.stream.applier.contests(p.target.TableName, st.tx.Origin)
 	holding := o.Hold != nil && o.Hold.Holding()
-	if !st.contested && !holding && len(w.disputed) == 0 && len(w.waiting) == 0 {
+	if !st.contested && !holding && len(w.disputed) == 0 && len(w.waiting) == 0 && !w.misfits {
 		return false, nil
 	}
 	if !st.contested && !p.sameKey { // rows are told apart by the key of the head's table, which this one is not keyed by
@@ -389,7 +428,17 @@ func (w *writer) planTable(ctx context.Context, t *schema.Table) (*plan, error) 
 	if !w.stream.applier.options.Receive(t.TableName) {
 		return nil, nil
 	}
-	return w.ses.defs().plan(ctx, t)
+	d := w.ses.defs()
+	p, err := d.plan(ctx, t)
+	if d.staleSince(w.began) && (errors.As(err, new(*unfitError)) || err == nil && p.incomplete() && w.stream.applier.options.DDL.Apply != "") {
+		d.forget() // somebody may have changed the table meanwhile
+		p, err = d.plan(ctx, t)
+	}
+	if errors.Is(err, errDropped) {
+		w.tally.Dropped++
+		return nil, nil
+	}
+	return p, err
 }
 
 // hope runs all steps at once and reports whether a row was otherwise than expected.

@@ -77,10 +77,10 @@ func (a *assembler) wants() bool {
 //
 // A row of another office means that this database or server is, or was copied from, another office's, too: its apply is
 // none of our application's doing, so it is not ours to send. Rows with seq 0 are administration: no apply, unless chunks were
-// applied there, which a branch may have begun with.
+// applied there, which a branch may have begun with, or a piece of the first transaction.
 func (a *assembler) applied(p progressRow) {
 	switch {
-	case a.mode == applications, a.mode == anotherOffices, p.pos.Seq == 0 && (p.chunks == 0 || a.role == schema.Head):
+	case a.mode == applications, a.mode == anotherOffices, p.pos.Seq == 0 && p.part == 0 && (p.chunks == 0 || a.role == schema.Head):
 	case p.office != a.office:
 		if a.mode == nobodys {
 			a.mode = anotherOffices

@@ -27,6 +27,7 @@ var ownTables = map[string]struct {
 		[]string{
 			schema.ProgressOffice, schema.ProgressOrigin, schema.ProgressEpoch, schema.ProgressSeq,
 			schema.ProgressStampMillis, schema.ProgressStampCounter, schema.ProgressCommitted, schema.ProgressWaits, schema.ProgressChunks,
+			schema.ProgressPart,
 		}, takeProgress, 0,
 	},
 	schema.BarrierTable:   {[]string{schema.BarrierOffice, schema.BarrierMark}, takeBarrier, 0},
@@ -64,7 +65,7 @@ func (o *ownTable) read(a *assembler, c *schema.Change) error {
 	if image == nil || len(columns) == 0 {
 		return nil
 	}
-	var room [9]schema.Value
+	var room [10]schema.Value
 	row := room[:0]
 	for _, i := range columns {
 		row = append(row, image[i])
@@ -83,11 +84,12 @@ type progressRow struct {
 	commit         time.Time
 	waits          uint64 // the oldest seq of which something is parked; 0: nothing is
 	chunks         uint64 // how many chunks were applied
+	part           uint64 // how many changes of the transaction behind pos are committed
 }
 
 func takeProgress(a *assembler, _ schema.Op, row []schema.Value) error {
 	p := progressRow{office: schema.Office(row[0].Text()), origin: schema.Office(row[1].Text())}
-	var n [7]int64
+	var n [8]int64
 	for i := range n {
 		var err error
 		if n[i], err = strconv.ParseInt(row[2+i].Text(), 10, 64); err != nil {
@@ -97,7 +99,7 @@ func takeProgress(a *assembler, _ schema.Op, row []schema.Value) error {
 	p.pos = schema.Position{Epoch: uint64(n[0]), Seq: uint64(n[1])}
 	p.stamp = schema.Stamp{Millis: n[2], Counter: uint32(n[3])}
 	p.commit = time.UnixMicro(n[4]).UTC()
-	p.waits, p.chunks = uint64(n[5]), uint64(n[6])
+	p.waits, p.chunks, p.part = uint64(n[5]), uint64(n[6]), uint64(n[7])
 	a.applied(p)
 	return nil
 }

@@ -28,7 +28,7 @@ func resolutionSQL(office schema.Office, blob func(string) string) string {
 func ownRows(office schema.Office, blob func(string) string) []string {
 	progress := fmt.Sprintf("UPDATE cdc_sidecar.progress SET epoch = 5, seq = 41, stamp_millis = 9, committed = 7 WHERE office = '%s'", office)
 	return []string{
-		fmt.Sprintf("INSERT INTO cdc_sidecar.progress VALUES ('%s', 'south', 5, 0, 0, 0, 0, 0, 0)", office),
+		fmt.Sprintf("INSERT INTO cdc_sidecar.progress VALUES ('%s', 'south', 5, 0, 0, 0, 0, 0, 0, 0)", office),
 		fmt.Sprintf("INSERT INTO cdc_sidecar.barrier VALUES ('%s', 1)", office),
 		"INSERT INTO passing VALUES (1)", // an application's: it stays at home
 		"BEGIN", progress, "INSERT INTO passing VALUES (2)", resolutionSQL(office, blob), "INSERT INTO t VALUES (3)", "COMMIT",

@@ -113,11 +113,11 @@ var (
 	orders   = relation(1, "public", "orders", 'd', "*id", "a", "b")
 	full     = relation(2, "shop", "whole", 'f', "*id", "*a")
 	private  = relation(3, "public", "private", 'd', "*id")
-	progress = relation(9, schema.OwnSchema, schema.ProgressTable, 'd', "*office", "*origin", "epoch", "seq", "stamp_millis", "stamp_counter", "committed", "waits", "chunks")
+	progress = relation(9, schema.OwnSchema, schema.ProgressTable, 'd', "*office", "*origin", "epoch", "seq", "stamp_millis", "stamp_counter", "committed", "waits", "chunks", "part")
 )
 
 func applies(office, origin string, seq string) message {
-	return message{'U'}.u32(9).raw('N').row(office, origin, "5", seq, "1000", "2", "3000000", "0", "0")
+	return message{'U'}.u32(9).raw('N').row(office, origin, "5", seq, "1000", "2", "3000000", "0", "0", "0")
 }
 
 func TestDecodeRows(t *testing.T) {
@@ -202,12 +202,12 @@ func TestDecodeApplies(t *testing.T) {
 		},
 		{
 			"a first progress row is administration", schema.Head,
-			[]message{insert(9, "north", "south", "5", "0", "0", "0", "0", "0", "0")},
+			[]message{insert(9, "north", "south", "5", "0", "0", "0", "0", "0", "0", "0")},
 			[]string{`"" 0/0 part 0 last true source "500"`},
 		},
 		{
 			"so is a deleted one", schema.Head,
-			[]message{message{'D'}.u32(9).raw('K').row("north", "south", null, null, null, null, null, null, null)},
+			[]message{message{'D'}.u32(9).raw('K').row("north", "south", null, null, null, null, null, null, null, null)},
 			[]string{`"" 0/0 part 0 last true source "500"`},
 		},
 	} {

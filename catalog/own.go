@@ -5,7 +5,7 @@ var OwnPostgresTables = []string{
 	"CREATE SCHEMA IF NOT EXISTS cdc_sidecar",
 	`CREATE TABLE IF NOT EXISTS cdc_sidecar.progress (
 	office varchar(40) NOT NULL, origin varchar(40) NOT NULL, epoch bigint NOT NULL, seq bigint NOT NULL,
-	stamp_millis bigint NOT NULL DEFAULT 0, stamp_counter bigint NOT NULL DEFAULT 0, committed bigint NOT NULL DEFAULT 0, waits bigint NOT NULL DEFAULT 0, chunks bigint NOT NULL DEFAULT 0,
+	stamp_millis bigint NOT NULL DEFAULT 0, stamp_counter bigint NOT NULL DEFAULT 0, committed bigint NOT NULL DEFAULT 0, waits bigint NOT NULL DEFAULT 0, chunks bigint NOT NULL DEFAULT 0, part bigint NOT NULL DEFAULT 0,
 	PRIMARY KEY (office, origin))`,
 	`CREATE TABLE IF NOT EXISTS cdc_sidecar.journal (office varchar(40) PRIMARY KEY, epoch bigint NOT NULL, began varchar(20) NOT NULL DEFAULT '')`,
 	`CREATE TABLE IF NOT EXISTS cdc_sidecar.offices (
@@ -50,7 +50,7 @@ var OwnMySQLTables = []string{
 	"CREATE DATABASE IF NOT EXISTS cdc_sidecar",
 	`CREATE TABLE IF NOT EXISTS cdc_sidecar.progress (
 	office varchar(40) NOT NULL, origin varchar(40) NOT NULL, epoch bigint NOT NULL, seq bigint NOT NULL,
-	stamp_millis bigint NOT NULL DEFAULT 0, stamp_counter bigint NOT NULL DEFAULT 0, committed bigint NOT NULL DEFAULT 0, waits bigint NOT NULL DEFAULT 0, chunks bigint NOT NULL DEFAULT 0,
+	stamp_millis bigint NOT NULL DEFAULT 0, stamp_counter bigint NOT NULL DEFAULT 0, committed bigint NOT NULL DEFAULT 0, waits bigint NOT NULL DEFAULT 0, chunks bigint NOT NULL DEFAULT 0, part bigint NOT NULL DEFAULT 0,
 	PRIMARY KEY (office, origin)) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin`,
 	`CREATE TABLE IF NOT EXISTS cdc_sidecar.journal (office varchar(40) PRIMARY KEY, epoch bigint NOT NULL, began varchar(20) NOT NULL DEFAULT '')
 	ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin`,

@@ -22,6 +22,7 @@ const (
 	ProgressCommitted    = "committed"     // bigint: its commit time at the origin, microseconds since the Unix epoch
 	ProgressWaits        = "waits"         // bigint: at a branch, the oldest seq of which a change is parked; 0: none
 	ProgressChunks       = "chunks"        // bigint: counts the chunks applied; their transactions move nothing else
+	ProgressPart         = "part"          // bigint: changes of the transaction behind seq that are committed, where it is in pieces
 )
 
 // JournalTable has one row for each office: the epoch of the journal that this database belongs to. Another journal
