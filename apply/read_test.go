@@ -71,8 +71,10 @@ func (w *world) whole(name, inOrder string) {
 	}
 }
 
+type nastyKey struct{ name, key, definition, values string }
+
 // nasty are keys whose order is not that of their text, or not that of their bytes.
-var nasty = map[schema.Engine][]struct{ name, key, definition, values string }{
+var nasty = map[schema.Engine][]nastyKey{
 	schema.Postgres: {
 		{"ci", "t, n", `t text COLLATE "nocase", n int`, `('b',1),('B',2),('a',3),('A',-4),('ä',5),('A',6),('',7),(' ',8),('a ',9),('Z',10),('_',11)`},
 		{"enums", "e, n", "e level, n smallint", "('low',1),('low',-1),('high',0),('high',-32768),('high',2),('mid',0)"},
