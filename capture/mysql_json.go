@@ -1,8 +1,11 @@
 package capture
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/go-mysql-org/go-mysql/replication"
@@ -78,11 +81,17 @@ func (j *mysqlJSON) reader(lengthBytes int) mysqlReader {
 	}
 }
 
-// appendSpaced puts a space behind each colon and comma, as MySQL itself does and the library does not.
+// appendSpaced puts a space behind each colon and comma, and writes doubles, as MySQL itself does and the library does not.
 func appendSpaced(dst []byte, text string) []byte {
 	inString := false
 	for i := 0; i < len(text); i++ {
 		c := text[i]
+		if !inString && (c == '-' || c >= '0' && c <= '9') {
+			rest := strings.TrimLeft(text[i:], "+-.0123456789eE")
+			dst = appendJSONNumber(dst, text[i:len(text)-len(rest)])
+			i = len(text) - len(rest) - 1
+			continue
+		}
 		dst = append(dst, c)
 		switch {
 		case inString && c == '\\' && i+1 < len(text):
@@ -95,4 +104,32 @@ func appendSpaced(dst []byte, text string) []byte {
 		}
 	}
 	return dst
+}
+
+// appendJSONNumber writes a double with an exponent where MySQL does. The library gives a large whole one all the digits of its
+// binary value, which is another number to whoever keeps numbers as they are written.
+func appendJSONNumber(dst []byte, number string) []byte {
+	const mostDigits = 15 // in front of the point, and zeros behind it, until MySQL writes an exponent
+	exponent := strings.Contains(number, "e")
+	if !exponent && (len(number) <= mostDigits || !strings.HasSuffix(number, ".0")) {
+		return append(dst, number...)
+	}
+	f, err := strconv.ParseFloat(number, 64)
+	if err != nil || !exponent && strconv.FormatFloat(f, 'f', 1, 64) != number { // a decimal
+		return append(dst, number...)
+	}
+	digits, power, _ := strings.Cut(strconv.FormatFloat(f, 'e', -1, 64), "e")
+	n, err := strconv.Atoi(power)
+	switch point := n + 1; {
+	case err != nil:
+		return append(dst, number...)
+	case point > mostDigits || point <= -mostDigits:
+		return fmt.Appendf(dst, "%se%d", digits, n)
+	default:
+		start := len(dst)
+		if dst = strconv.AppendFloat(dst, f, 'f', -1, 64); !bytes.ContainsRune(dst[start:], '.') {
+			dst = append(dst, ".0"...)
+		}
+		return dst
+	}
 }

@@ -304,6 +304,10 @@ func alike(c, h *schema.Column) bool {
 	switch {
 	case c.Kind == schema.KindText && h.Kind == schema.KindJSON: // MariaDB
 		return same && c.Native == "longtext"
+	case c.Kind == schema.KindBytes && h.Kind == schema.KindNative: // MariaDB
+		var n int
+		_, err := fmt.Sscanf(h.Native, "vector(%d)", &n)
+		return err == nil && same && c.Native == fmt.Sprintf("varbinary(%d)", 4*n)
 	case c.Kind == schema.KindNative && h.Kind == schema.KindNative: // geometry: the catalog says point, polygon …
 		return h.Native != "inet4" && h.Native != "inet6"
 	case c.Kind == schema.KindText: // the table map has bytes, and how many a character takes depends on the version
