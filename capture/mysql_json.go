@@ -62,6 +62,9 @@ func (j *mysqlJSON) reader(lengthBytes int) mysqlReader {
 		if len(document) == 0 { // what INSERT IGNORE leaves of NULL in a NOT NULL column; the server reads it as null
 			return append(dst, "null"...), nil
 		}
+		if err := checkMySQLJSON(document); err != nil {
+			return dst, fmt.Errorf("binary JSON: %w", err)
+		}
 		row := binary.LittleEndian.AppendUint64(nil, mysqlJSONTable)
 		row = append(row, 2, 0, 1, 1, 0) // no extra data, one column, which is there and not NULL
 		row = binary.LittleEndian.AppendUint32(row, uint32(len(document)))
