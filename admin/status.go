@@ -230,6 +230,7 @@ type Apply struct {
 	Changes      Changes   `json:"changes"`
 	OwnReturned  uint64    `json:"own_returned"` // transactions of this office that came back as acknowledgement: their rows were skipped
 	Repaired     uint64    `json:"repaired"`     // rows that were not as the change expected and are now
+	Replaced     uint64    `json:"replaced"`     // values that a column here cannot hold, and for which tables[].columns[].unmapped gave others
 	Duplicates   uint64    `json:"duplicates"`   // transactions that had been applied before: skipped
 	Gaps         uint64    `json:"gaps"`         // times that a stream had a hole, to be filled by a resend
 	LastApplied  time.Time `json:"last_applied,omitzero"`

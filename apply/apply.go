@@ -99,7 +99,9 @@ type Options struct {
 	Role   schema.Role
 	// Receive says which tables this office takes (flow both or receive); nil: all.
 	Receive func(schema.TableName) bool
-	Log     *slog.Logger
+	// Unmapped says what is written where a column cannot hold a value; nil: the change is refused.
+	Unmapped Unmapped
+	Log      *slog.Logger
 
 	// At the head: the row clocks, which tables its own applications write, too (nil: all; one that they do not is contested
 	// when a second branch writes it), and how conflicts are decided. Without Clocks nothing is contested.
@@ -304,7 +306,11 @@ func (a *Applier) take(ctx context.Context) (session, error) {
 		return ses, nil
 	}
 	a.mu.Unlock()
-	return a.target.connect(ctx)
+	ses, err := a.target.connect(ctx)
+	if err == nil {
+		ses.defs().unmapped = a.options.Unmapped
+	}
+	return ses, err
 }
 
 func (a *Applier) release(ses session) {

@@ -406,10 +406,12 @@ func (w *writer) toWrite(st *step, row schema.Row, taken *Taken) (bool, error) {
 			change.Before[k] = row[p.columns[k].to]
 		}
 	}
+	before := p.replaced
 	update, args, err := p.bind(schema.Update, &change, change.KeyRow(), w.args)
 	if err != nil {
 		return false, err
 	}
+	w.tally.Replaced += p.replaced - before
 	w.args, st.form, st.args, st.change = args, update.form, update.args, &change
 	return true, nil
 }

@@ -95,7 +95,7 @@ func (p *plan) fits() error {
 		switch {
 		case m.missing:
 			return p.missingColumn(i)
-		case m.convert == nil:
+		case m.convert == nil || !m.instead.IsUnchanged():
 		default:
 			if _, err := m.convert(""); errors.As(err, &never) {
 				return &schema.RejectedError{

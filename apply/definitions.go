@@ -23,6 +23,8 @@ type definitions struct {
 	engine schema.Engine
 	space  string // this database's own name of the fleet's default schema
 	read   func(context.Context) ([]catalog.Table, error)
+	// unmapped is nil where every value that a column cannot hold is refused.
+	unmapped Unmapped
 
 	readAt time.Time
 	tables map[schema.TableName]*catalog.Table
@@ -67,6 +69,9 @@ func (d *definitions) plan(ctx context.Context, source *schema.Table) (*plan, er
 	p, err := newPlanSince(source, target, d.engine, d.past)
 	if err != nil {
 		return nil, err
+	}
+	if d.unmapped != nil {
+		p.replace(d.unmapped)
 	}
 	if len(d.plans) >= maxPlans {
 		clear(d.plans)

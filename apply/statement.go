@@ -89,6 +89,8 @@ type plan struct {
 	sameKey bool   // the table here is keyed by the very columns that identify a row there
 	fires   bool   // triggers here follow each row that we write
 	drops   bool   // there are columns whose values are left out
+
+	replaced uint64 // values for which others were bound: see Unmapped
 }
 
 // mapping is one source column's way.
@@ -99,6 +101,8 @@ type mapping struct {
 	dropped  bool // the target lacks the column, and that was done on purpose: its values are left out
 	identity bool // GENERATED ALWAYS on both sides: inserted, never updated
 	plain    bool // the server reads the value, and it must be as it would write it: see plainForm
+
+	instead schema.Value // see Unmapped
 }
 
 // newPlan compares the definitions. Its error says that no row of this table can be applied.
@@ -263,12 +267,13 @@ func (p *plan) writes(op schema.Op, i int, set schema.Row, moves bool) bool {
 // value converts one value and checks NULL: MySQL turns NULL into a default in more places than one would think.
 func (p *plan) value(i int, v schema.Value, args []schema.Value) ([]schema.Value, error) {
 	m := &p.columns[i]
+	var refused error
 	switch {
 	case m.missing:
 		return args, p.missingColumn(i)
 	case v.IsNull():
 		if to := &p.target.Columns[m.to]; !to.Nullable {
-			return args, &schema.RejectedError{
+			refused = &schema.RejectedError{
 				Table: p.source.TableName, Column: to.Name, Cause: errors.New("NULL, and the column here is NOT NULL"),
 				Remedy: "allow NULL here: ALTER TABLE " + p.name() + " " + dropNotNull(p.engine, to),
 			}
@@ -276,9 +281,15 @@ func (p *plan) value(i int, v schema.Value, args []schema.Value) ([]schema.Value
 	case m.convert != nil:
 		text, err := m.convert(v.Text())
 		if err != nil {
-			return args, p.refuse(i, v, err)
+			refused = p.refuse(i, v, err)
 		}
 		v = schema.Of(text)
+	}
+	if refused != nil {
+		var err error
+		if v, err = p.instead(i, refused); err != nil {
+			return args, err
+		}
 	}
 	return append(args, v), nil
 }

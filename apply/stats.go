@@ -27,6 +27,7 @@ type Stats struct {
 	Defines      uint64 // schema changes, whatever became of their steps
 	Dropped      uint64 // changes that had values of columns, or rows of tables, that were dropped here on purpose
 	Clamped      uint64 // transactions whose stamp was too far ahead
+	Replaced     uint64 // values that a column here cannot hold, and for which Options.Unmapped gave others
 	Barriers     uint64
 	// BarrierSeconds is the time that row locks were held for barriers.
 	BarrierSeconds float64
@@ -52,6 +53,7 @@ func (s *Stats) add(t *Stats) {
 	s.Defines += t.Defines
 	s.Dropped += t.Dropped
 	s.Clamped += t.Clamped
+	s.Replaced += t.Replaced
 	s.Barriers += t.Barriers
 	s.BarrierSeconds += t.BarrierSeconds
 	s.Commits++

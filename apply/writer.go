@@ -335,10 +335,12 @@ func (w *writer) planChange(p *plan, c *schema.Change, tx *schema.Transaction) e
 	if c.Decided != nil && op == schema.Insert {
 		op = schema.Update // the row is there more often than not
 	}
+	before := p.replaced
 	st, args, err := p.bind(op, c, key, w.args)
 	if err != nil {
 		return err
 	}
+	w.tally.Replaced += p.replaced - before
 	st.at, st.tx = tx.Pos, tx
 	if held, err := w.follow(p, c, &st); held || err != nil {
 		return err

@@ -135,6 +135,22 @@ func (c *Config) Rule(n schema.TableName) Rule {
 // Policy is how conflicts of the table are decided, by this office's file: the head's decides, a branch's is not asked.
 func (c *Config) Policy(n schema.TableName) schema.Policy { return c.Rule(n).Conflict }
 
+// Unmapped is what is written to a column that cannot hold a value: of the entries that match, the last that names the column says it.
+func (c *Config) Unmapped(n schema.TableName, column string) schema.Value {
+	own := n.Schema
+	if own == "" {
+		own = c.Database.DefaultSchema()
+	}
+	var what schema.Value
+	for i := range c.Tables {
+		e := &c.Tables[i]
+		if said, ok := e.Unmapped[column]; ok && e.matches(own, n.Name) {
+			what = said
+		}
+	}
+	return what
+}
+
 // Sends reports whether this office's changes of the table go out.
 func (c *Config) Sends(n schema.TableName) bool {
 	f := c.Rule(n).Flow

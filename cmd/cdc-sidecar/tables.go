@@ -32,6 +32,8 @@ type TableEntry struct {
 	Name     string         // schema.table with * and ?, as the office's own database writes it
 	Flow     Flow           // "": not said
 	Conflict *schema.Policy // nil: not said
+	// Unmapped is, by the column's name, what is written for a value that the column cannot hold; Unchanged: the change is refused.
+	Unmapped map[string]schema.Value
 
 	schema, table string // Name, split at the dot
 }
@@ -71,6 +73,7 @@ func (d *document) readTables(n ast.Node) {
 			"flow":     func(n ast.Node) { d.readFlow(n, &e) },
 			"where":    d.readWhere,
 			"conflict": func(n ast.Node) { e.Conflict = d.readConflict(n) },
+			"columns":  func(n ast.Node) { d.readColumns(n, &e) },
 		})
 		if !named && len(d.problems) == before {
 			d.fail(e.Line, "an entry of tables has no name")
@@ -181,6 +184,53 @@ func (d *document) distinct(list []ast.Node, what string, take func(text string)
 			}
 		}
 	}
+}
+
+// readColumns reads keys that are columns' names, as the office's own database writes them.
+func (d *document) readColumns(n ast.Node, e *TableEntry) {
+	if _, empty := n.(*ast.NullNode); empty {
+		return
+	}
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		d.fail(lineOf(n), "columns: want names of columns, each with what is said of it, like {price: {unmapped: null}}")
+		return
+	}
+	e.Unmapped = map[string]schema.Value{}
+	seen := map[string]bool{}
+	for i := m.MapRange(); i.Next(); {
+		name := keyText(i.Key())
+		if seen[name] || name == "" {
+			d.fail(lineOf(i.Key()), "columns: a column stands there twice, or without a name: %s", shown(name))
+		}
+		seen[name] = true
+		d.mapping(i.Value(), "an entry of columns", map[string]func(ast.Node){
+			"unmapped": func(n ast.Node) { e.Unmapped[name] = d.readUnmapped(n) },
+		})
+	}
+}
+
+func (d *document) readUnmapped(n ast.Node) schema.Value {
+	switch n := n.(type) {
+	case *ast.NullNode:
+		return schema.NullValue()
+	case ast.MapNode:
+		var value schema.Value
+		before := len(d.problems)
+		d.mapping(n.(ast.Node), "unmapped", map[string]func(ast.Node){"value": func(n ast.Node) {
+			if text, ok := d.text(n, "value"); ok {
+				value = schema.Of(text)
+			}
+		}})
+		if value.IsUnchanged() && len(d.problems) == before {
+			d.fail(lineOf(n.(ast.Node)), "unmapped: want error, null, or {value: …}")
+		}
+		return value
+	}
+	if text, ok := d.text(n, "unmapped"); ok && text != "error" {
+		d.fail(lineOf(n), "unmapped: %s: want error, null, or {value: …}", shown(text))
+	}
+	return schema.Value{}
 }
 
 // conflictNotices says of a branch's keys about conflicts that they have no effect.

@@ -93,3 +93,41 @@ func TestNearest(t *testing.T) {
 		}
 	}
 }
+
+// What is said last of a column counts, of a table that no entry means nothing does.
+func TestUnmapped(t *testing.T) {
+	c := tableConfig(t, "postgres://u@h/shop", "  - {name: public.*, columns: {price: {unmapped: null}, day: {unmapped: {value: 0001-01-01}}, note: {unmapped: {value: ''}}}}\n"+
+		"  - {name: public.orders, columns: {price: {unmapped: error}, Größe: {unmapped: {value: 7}}, day: {}}}\n  - {name: public.orders, flow: both}\n")
+	for _, want := range []struct {
+		table, column string
+		value         schema.Value
+	}{
+		{"items", "price", schema.NullValue()},
+		{"items", "day", schema.Of("0001-01-01")},
+		{"items", "note", schema.Of("")},
+		{"items", "Größe", schema.Value{}},
+		{"orders", "price", schema.Value{}},
+		{"orders", "Größe", schema.Of("7")},
+		{"orders", "day", schema.Of("0001-01-01")},
+		{"orders", "note", schema.Of("")},
+	} {
+		if got := c.Unmapped(schema.TableName{Name: want.table}, want.column); got != want.value {
+			t.Errorf("%s.%s: %s, want %s", want.table, want.column, got, want.value)
+		}
+	}
+	for entry, problem := range map[string]string{
+		"{price: {unmapped: NULL value}}":             "unmapped: \"NULL value\": want error, null, or {value: …}",
+		"{price: {unmapped: {}}}":                     "unmapped: want error, null, or {value: …}",
+		"{price: {unmapped: {valeu: 1}}}":             "valeu",
+		"{price: {unmaped: null}}":                    "unmaped",
+		"{price: {unmapped: [1]}}":                    "unmapped: want a single value",
+		"[price]":                                     "columns: want names of columns",
+		"{price: {unmapped: null}, price: {}}":        "price",
+		"{price: {unmapped: {value: {deep: value}}}}": "value: want a single value",
+	} {
+		text := "office: north\nrole: head\nbroker: amqp://x@h/\ndatabase: postgres://u@h/shop\ntables:\n  - {name: public.a, columns: " + entry + "}\n"
+		if _, err := loadConfig(write(t, "c.yaml", text), variables(nil)); err == nil || !strings.Contains(err.Error(), problem) {
+			t.Errorf("%s: %v, want a problem that says %q", entry, err, problem)
+		}
+	}
+}

@@ -140,6 +140,7 @@ func applied(stats map[schema.Office]apply.Stats) admin.Apply {
 		a.Changes.Truncate += st.Truncates
 		a.OwnReturned += st.Own
 		a.Repaired += st.Repaired + st.Missing
+		a.Replaced += st.Replaced
 		a.Duplicates += st.Duplicates
 		if at := time.UnixMicro(st.Commit); st.Commit > 0 && at.After(a.LastApplied) {
 			a.LastApplied = at
