@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"cdc-sidecar/catalog"
 	"cdc-sidecar/schema"
 )
 
@@ -20,6 +21,9 @@ type converter func(text string) (string, error)
 // converterFor compares two columns once, so that the work for each value is as little as the difference between them.
 func converterFor(from, to schema.Column, source, target schema.Engine) converter {
 	p := pair{from: from, to: to, toMySQL: target != schema.Postgres, crossing: (source == schema.Postgres) != (target == schema.Postgres), source: source, target: target}
+	if !catalog.Mix(&from, &to, source, target) {
+		return p.never()
+	}
 	byKind := map[schema.Kind]func() converter{
 		schema.KindBool: p.toBool, schema.KindInt: p.toInt, schema.KindYear: p.toYear, schema.KindDecimal: p.toDecimal,
 		schema.KindFloat: p.toFloat, schema.KindText: p.toText, schema.KindBytes: p.toBytes, schema.KindDate: p.toDate,

@@ -14,7 +14,7 @@ import (
 // at an office that lacks the type, or a value of the same type with other limits. What Postgres would write of it must be the very
 // text that came, or the two offices would hold different ones.
 func readByServer(from, to *schema.Column, source, target schema.Engine) bool {
-	if target != schema.Postgres || from.Native == to.Native && source == schema.Postgres {
+	if target != schema.Postgres || from.Kind == to.Kind && from.Native == to.Native {
 		return false
 	}
 	switch to.Kind {

@@ -1,9 +1,11 @@
 package apply
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
+	"cdc-sidecar/catalog"
 	"cdc-sidecar/schema"
 )
 
@@ -249,6 +251,24 @@ func TestConvert(t *testing.T) {
 				t.Errorf("became %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// What the catalog says of two kinds, and docs/types.md after it, is what the converters do, for every pair of columns.
+func TestConvertersAgreeWithTheCatalog(t *testing.T) {
+	for fromName, from := range sampleColumns {
+		for toName, to := range sampleColumns {
+			source, target := sampleEngine(fromName), sampleEngine(toName)
+			never := false
+			if f := converterFor(from, to, source, target); f != nil {
+				_, err := f("")
+				var misfit *misfitError
+				never = errors.As(err, &misfit)
+			}
+			if mix := catalog.Mix(&from, &to, source, target); mix == never {
+				t.Errorf("%s into %s: the catalog says %t", fromName, toName, mix)
+			}
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"cdc-sidecar/catalog"
 	"cdc-sidecar/schema"
 )
 
@@ -19,7 +20,7 @@ func (p pair) toText() converter {
 	case schema.KindBytes, schema.KindTimestampTZ:
 		return p.never()
 	case schema.KindNative:
-		if p.source != schema.Postgres && isBytes(&p.from) {
+		if p.source != schema.Postgres && catalog.BytesNative(&p.from) {
 			return p.never()
 		}
 	}
@@ -78,7 +79,7 @@ func (p pair) toBytes() converter {
 			return nil
 		})
 	case schema.KindNative: // a geometry, a vector: Postgres keeps what MySQL stores
-		if p.intoPostgres() && isBytes(&p.from) {
+		if p.intoPostgres() && catalog.BytesNative(&p.from) {
 			return nil
 		}
 	case schema.KindUUID:
@@ -287,7 +288,7 @@ func (p pair) bits(text string) error {
 func (p pair) toNative() converter {
 	from, to := baseType(p.from.Native), baseType(p.to.Native)
 	switch {
-	case p.from.Kind == schema.KindBytes && p.intoMySQL() && isBytes(&p.to):
+	case p.from.Kind == schema.KindBytes && p.intoMySQL() && catalog.BytesNative(&p.to):
 		return nil // the server takes no bytes that are none of its own
 	case readByServer(&p.from, &p.to, p.source, p.target):
 		return p.toServer()
@@ -306,12 +307,6 @@ func (p pair) toNative() converter {
 func baseType(native string) string {
 	base, _, _ := strings.Cut(strings.ToLower(native), "(")
 	return base
-}
-
-// isBytes reports whether the canonical text of a native type of MySQL or MariaDB is bytes.
-func isBytes(c *schema.Column) bool {
-	base := baseType(c.Native)
-	return c.Kind == schema.KindNative && (spatial[base] || base == "vector")
 }
 
 // spatial are MySQL's types whose canonical text is bytes.

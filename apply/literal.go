@@ -3,6 +3,7 @@ package apply
 import (
 	"strings"
 
+	"cdc-sidecar/catalog"
 	"cdc-sidecar/schema"
 )
 
@@ -13,7 +14,7 @@ func appendLiteral(b []byte, v schema.Value, c *schema.Column) []byte {
 	switch {
 	case v.IsNull():
 		return append(b, "NULL"...)
-	case c.Kind == schema.KindBytes, isBytes(c):
+	case c.Kind == schema.KindBytes, catalog.BytesNative(c):
 		return appendQuoted(append(b, "_binary"...), text)
 	case !plainNumber(text):
 		return appendQuoted(b, text) // whatever the kind: only digits ever stand bare

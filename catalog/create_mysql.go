@@ -32,6 +32,7 @@ const (
 	enumText     = 255
 	timeTZText   = 40
 	intervalText = 120
+	addressText  = 45
 	uuidText     = "char(36) CHARACTER SET ascii"
 )
 
@@ -211,6 +212,8 @@ func mysqlColumnType(engine schema.Engine, t *schema.Table, i int) (mysqlSpec, e
 		switch {
 		case related && (engine == t.Engine || mysqlSpatial[baseName(c.Native)]):
 			return plain(c.Native)
+		case related && mysqlAddresses[baseName(c.Native)]:
+			return text(addressText)
 		case related:
 			return mysqlSpec{}, untyped(t, c, "is unknown to "+string(engine))
 		}

@@ -243,7 +243,38 @@ func (o *origin) send(t *testing.T, server servers.Database, engine schema.Engin
 		d.judge(f, tables[f.name], outcomes[i])
 	}
 	if !d.same {
+		d.matrix(files, tables, outcomes)
 		o.back(t, d, tables, files)
+	}
+}
+
+// matrix checks what docs/types.md says of the types that the sidecar chooses: the kind of column, that no value is refused of which it
+// does not say so, and that some value of each kind is of which it does.
+func (d *destination) matrix(files []*typeFile, tables map[string]*catalog.Table, refusals [][]string) {
+	d.Helper()
+	limited := map[string]bool{} // what is said to be refused, and whether a value was
+	for i, f := range files {
+		if f.givenType(d.engine) != "" {
+			continue
+		}
+		sent := d.from.changes[f.name][0].Table
+		from, to := sent.Columns[sent.Column("v")], tables[f.name].Columns[1]
+		fit := catalog.FitOf(d.engine, d.from.engine, from)
+		refused := slices.ContainsFunc(refusals[i], func(why string) bool { return why != "" })
+		if fit.Fate == catalog.Refused || (fit.Fate == catalog.Exact) != (from.Kind == to.Kind) {
+			d.Errorf("%s: a %s is a %s at %s, and the catalog says %+v", f.path, from.Native, to.Native, d.engine, fit)
+		}
+		if refused && fit.Not == "" {
+			d.Errorf("%s: values are refused at %s, and the catalog says none is", f.path, d.engine)
+		}
+		if what := from.Kind.String() + ": " + fit.Not; fit.Not != "" {
+			limited[what] = limited[what] || refused
+		}
+	}
+	for what, refused := range limited {
+		if !refused {
+			d.Errorf("nothing is refused at %s, and the catalog says of %s", d.engine, what)
+		}
 	}
 }
 
