@@ -102,7 +102,7 @@ func (w *world) keyOf(t *schema.Table, image schema.Row) schema.Row {
 
 // A table with a column of every type is made at each engine as each engine has it, takes its rows, and gives them back.
 func TestCreate(t *testing.T) {
-	types := map[schema.Engine][]string{schema.Postgres: postgresTypes, schema.MariaDB: slices.DeleteFunc(slices.Clone(mariadbTypes), func(t string) bool { return t == "point" })}
+	types := map[schema.Engine][]string{schema.Postgres: postgresTypes, schema.MariaDB: mariadbTypes}
 	for _, from := range []schema.Engine{schema.Postgres, schema.MariaDB} {
 		for _, to := range []schema.Engine{schema.Postgres, schema.MariaDB} {
 			t.Run(fmt.Sprintf("%s to %s", from, to), func(t *testing.T) {
@@ -123,8 +123,8 @@ func TestCreate(t *testing.T) {
 						t.Errorf("column %+v was made as %+v", c, made)
 					}
 				}
-				if got, want := source.oneWay(here), oneWay[[2]schema.Engine{from, to}]; !slices.Equal(got, want) {
-					t.Errorf("what applications write here into %q does not go back, want %q", got, want)
+				if got := source.oneWay(here); len(got) > 0 {
+					t.Errorf("what applications write here into %q does not go back", got)
 				}
 				if err := target.applier.Create(t.Context(), table); err != nil { // it is here
 					t.Error(err)
@@ -132,12 +132,6 @@ func TestCreate(t *testing.T) {
 			})
 		}
 	}
-}
-
-// oneWay are the types whose values arrive as text and do not go back.
-var oneWay = map[[2]schema.Engine][]string{
-	{schema.Postgres, schema.MariaDB}: {"bit varying(10)", "interval", "time with time zone", "inet", "integer[]"},
-	{schema.MariaDB, schema.Postgres}: {"inet6"},
 }
 
 // oneWay are the columns here that take nothing of a table elsewhere, by their types.

@@ -15,8 +15,8 @@ import (
 //
 // Where the engine knows the type under the same name, that is the column's type. Types that a user has made, in Postgres, are
 // not believed to be here: of a domain the type behind it is taken, of an enum text. Between the families the type is one that
-// holds every value that both have; where there is none that holds all, text does, for values to arrive (what an application
-// writes into it here does not go back). Text in a key of a MySQL or MariaDB is compared byte by byte, so that what are two
+// holds every value that both have; where there is none that holds all, text does (what an application writes into it goes back where
+// it is written as the other database would). Text in a key of a MySQL or MariaDB is compared byte by byte, so that what are two
 // rows elsewhere are two rows here; without a length, or with one that no index takes, it gets one (see mysqlKeyText): a longer
 // key is then refused when it comes.
 //
