@@ -45,7 +45,10 @@ func (d *mysqlTableReader) define(name schema.TableName, m *replication.TableMap
 	}
 	t := schema.Table{TableName: name, Engine: d.engine, Columns: make([]schema.Column, len(names))}
 	readers := make([]mysqlReader, len(names))
-	facts := newMySQLFacts(m)
+	facts, err := newMySQLFacts(m)
+	if err != nil {
+		return nil, nil, fmt.Errorf("table %s: %w", name, err)
+	}
 	for i := range names {
 		c := &t.Columns[i]
 		c.Name = names[i]
@@ -82,8 +85,15 @@ type mysqlFacts struct {
 	labels     map[int][]string
 }
 
-func newMySQLFacts(m *replication.TableMapEvent) mysqlFacts {
-	f := mysqlFacts{types: slices.Clone(m.ColumnType), meta: m.ColumnMeta, unsigned: m.UnsignedMap(), collations: m.CollationMap(), labels: m.EnumStrValueMap()}
+// newMySQLFacts makes an error of the library's panics at optional parts that do not fit the columns, as the library itself does where
+// it reads the log.
+func newMySQLFacts(m *replication.TableMapEvent) (f mysqlFacts, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = brokenMySQL("upgrade cdc-sidecar", "the binlog describes it in parts that do not fit one another: %v", p)
+		}
+	}()
+	f = mysqlFacts{types: slices.Clone(m.ColumnType), meta: m.ColumnMeta, unsigned: m.UnsignedMap(), collations: m.CollationMap(), labels: m.EnumStrValueMap()}
 	if f.labels == nil {
 		f.labels = map[int][]string{}
 	}
@@ -103,7 +113,10 @@ func newMySQLFacts(m *replication.TableMapEvent) mysqlFacts {
 			f.types[i] = mysql.MYSQL_TYPE_SET
 		}
 	}
-	return f
+	if len(f.types) != len(f.meta) || uint64(len(f.types)) != m.ColumnCount || len(m.NullBitmap) < (len(f.types)+7)/8 {
+		return f, brokenMySQL("upgrade cdc-sidecar", "the binlog describes %d columns by %d types", m.ColumnCount, len(f.types))
+	}
+	return f, nil
 }
 
 var mysqlIntegers = map[byte]struct {
