@@ -68,6 +68,8 @@ func TestEveryFieldIsDescribed(t *testing.T) {
 		schema.Finding{},
 		ConflictCounts{},
 		ConflictCount{},
+		SchemaChanges{},
+		SchemaStep{},
 		Clocks{},
 		Sync{},
 		Joining{},

@@ -39,7 +39,8 @@ type Status struct {
 	Peers     []Peer         `json:"peers"` // at the head: every member; at a branch: the head
 	Apply     Apply          `json:"apply"`
 	Conflicts ConflictCounts `json:"conflicts"` // at the head; zero at a branch
-	Parked    uint64         `json:"parked"`    // changes that wait here because another row has their unique key, and those behind them
+	Parked    uint64         `json:"parked"`    // changes that wait here: another row has their unique key, or their table lacks what they need
+	DDL       SchemaChanges  `json:"ddl"`       // other offices' schema changes, as far as they are not done here
 	Clocks    Clocks         `json:"clocks"`
 	Sync      Sync           `json:"sync"`
 	Joining   *Joining       `json:"joining,omitempty"` // at a branch whose tables are being made equal; nil: they are
@@ -51,6 +52,29 @@ type Status struct {
 
 	Notices  []string         `json:"notices"`  // what an operator should know and need not mend now
 	Findings []schema.Finding `json:"findings"` // doctor's, as far as the running sidecar met them
+}
+
+// SchemaChanges are steps of other offices' schema changes that were not done here.
+type SchemaChanges struct {
+	Held    uint64       `json:"held"`    // they wait for a person
+	Failed  uint64       `json:"failed"`  // the database refused them, or the table is not as it was before them
+	Notices uint64       `json:"notices"` // they mean nothing here
+	Entries []SchemaStep `json:"entries"` // the oldest first, at most MaxSchemaSteps of those held and failed
+}
+
+// MaxSchemaSteps bounds the entries of SchemaChanges.
+const MaxSchemaSteps = 100
+
+// SchemaStep is one of them.
+type SchemaStep struct {
+	Origin    schema.Office `json:"origin"`
+	Table     string        `json:"table"` // as the fleet calls it
+	Step      string        `json:"step"`  // drop column …
+	Subject   string        `json:"subject,omitempty"`
+	Statement string        `json:"statement"` // what is to be run here
+	State     string        `json:"state"`     // held or failed
+	Reason    string        `json:"reason"`
+	Since     time.Time     `json:"since"`
 }
 
 // CorridorName is one of the three ways that data goes, each started again by the supervisor when it ends.

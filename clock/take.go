@@ -59,6 +59,9 @@ func (x *Index) take(own schema.Office, role schema.Role, tx *schema.Transaction
 // and standing: so it is until it is told again. If it is told to be absent even then, the log cannot be right (a foreign key's
 // cascade is not in every log), and that counts.
 func (x *Index) takeChange(own schema.Office, tx *schema.Transaction, c *schema.Change, missed Touch) error {
+	if c.Op == schema.Define { // no row
+		return nil
+	}
 	t, plain := Touch{Seq: tx.Pos.Seq, Stamp: tx.Stamp, Origin: tx.Origin}, tx.Origin != own
 	if c.Decided != nil {
 		t.Stamp, t.Origin, plain = c.Decided.Stamp, c.Decided.Origin, false

@@ -46,6 +46,7 @@ type Config struct {
 	Sync          SyncMode      // when this office speaks with the others
 	Join          JoinConfig    // at a branch
 	Verify        VerifyConfig  // at a branch
+	DDL           DDLConfig     // schema changes
 	JournalBudget int64         // bytes that the journal may take on disk before absent offices are given up
 	ConflictKeep  time.Duration // how long a decided entry of the conflict log is kept; 0: for ever
 	ClockDrift    time.Duration // how far another office's stamp may be ahead of this office's clock

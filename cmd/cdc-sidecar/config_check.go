@@ -43,12 +43,13 @@ func (d *document) config() Config {
 	check("admin_token", false, func(s string) error { c.AdminToken = s; return checkToken(s) })
 	check("admin", false, func(s string) error { c.Admin = s; return checkAdmin(s, c.AdminToken != "") })
 	c.syncConfig(check)
+	d.ddlConfig(&c, check)
 	check("journal.budget", false, func(s string) (err error) { c.JournalBudget, err = parseBudget(s); return err })
 	check("conflicts.keep", false, func(s string) (err error) { c.ConflictKeep, err = parseKeep(s); return err })
 	check("clock.drift", false, func(s string) (err error) { c.ClockDrift, err = parseDrift(s); return err })
 	check("log.level", false, func(s string) (err error) { c.LogLevel, err = parseLevel(s); return err })
 	check("log.format", false, func(s string) (err error) { c.LogFormat, err = parseFormat(s); return err })
-	c.Notices = append(conflictNotices(&c), d.syncNotices(&c)...)
+	c.Notices = append(c.Notices, append(conflictNotices(&c), d.syncNotices(&c)...)...)
 	return c
 }
 

@@ -118,6 +118,11 @@ func (d *document) root(n ast.Node) {
 			d.mapping(n, "clock", map[string]func(ast.Node){"drift": scalar("clock.drift")})
 		},
 		"join": d.readJoin,
+		"ddl": func(n ast.Node) {
+			d.mapping(n, "ddl", map[string]func(ast.Node){
+				"apply": scalar("ddl.apply"), "publish": scalar("ddl.publish"), "destructive": scalar("ddl.destructive"),
+			})
+		},
 		"verify": func(n ast.Node) {
 			d.mapping(n, "verify", map[string]func(ast.Node){"every": scalar("verify.every"), "rows": scalar("verify.rows")})
 		},

@@ -48,6 +48,7 @@ func describe(c Config) string {
 		c.Office, c.Role, c.Database.URL(), c.Broker, c.Data, c.Admin, c.AdminToken, c.JournalBudget, c.ConflictKeep, c.ClockDrift, c.LogLevel, c.LogFormat)
 	fmt.Fprintf(&b, "sync %s %q join %s extra %s rows %d bytes %d verify %q rows %d\n",
 		c.Sync.Kind, c.Sync.Text, c.Join.Mode, c.Join.Extra, c.Join.Rows, c.Join.Bytes, c.Verify.Text, c.Verify.Rows)
+	fmt.Fprintf(&b, "ddl apply %s destructive %s publish %t\n", c.DDL.Apply, c.DDL.Destructive, c.DDL.Publish)
 	for _, e := range c.Tables {
 		conflict := "not said"
 		if e.Conflict != nil {

@@ -99,6 +99,7 @@ func (s *sidecar) describeConflicts(out *admin.Status) {
 	if n, known := s.applier.Waiting(); known {
 		out.Parked = uint64(n)
 	}
+	out.DDL = s.schemaChanges()
 	index := s.clocks.Stats()
 	out.Clocks.Rows, out.Clocks.Bytes, out.Clocks.DiskBytes = uint64(index.Rows), index.Bytes, index.DiskBytes
 	for _, st := range s.applier.Stats() {

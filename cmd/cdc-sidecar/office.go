@@ -56,11 +56,15 @@ func newOffice(c Config, log *slog.Logger) office {
 }
 
 func postgresConfig(c Config, log *slog.Logger) capture.PostgresConfig {
-	return capture.PostgresConfig{DSN: c.Database, Office: c.Office, Role: c.Role, Send: c.Sends, Forward: c.Forwards, Log: log}
+	return capture.PostgresConfig{
+		DSN: c.Database, Office: c.Office, Role: c.Role, Send: c.Sends, Forward: c.Forwards, Definitions: c.DDL.Publish, Log: log,
+	}
 }
 
 func mysqlConfig(c Config, log *slog.Logger) capture.MySQLConfig {
-	return capture.MySQLConfig{DSN: c.Database, Office: c.Office, Role: c.Role, Send: c.Sends, Forward: c.Forwards, Log: log}
+	return capture.MySQLConfig{
+		DSN: c.Database, Office: c.Office, Role: c.Role, Send: c.Sends, Forward: c.Forwards, Definitions: c.DDL.Publish, Log: log,
+	}
 }
 
 // sqlTimeout bounds a connection attempt of the register.

@@ -200,7 +200,7 @@ const clocksFolder = "clocks"
 
 // applyOptions: the head decides, by what its clocks say; a branch holds back what the head will decide.
 func (s *sidecar) applyOptions() apply.Options {
-	o := apply.Options{Office: s.cfg.Office, Role: s.cfg.Role, Receive: s.cfg.Receives, Unmapped: s.cfg.Unmapped, Log: s.log}
+	o := apply.Options{Office: s.cfg.Office, Role: s.cfg.Role, Receive: s.cfg.Receives, Unmapped: s.cfg.Unmapped, DDL: s.cfg.DDL.DDL, Log: s.log}
 	if s.cfg.Role == schema.Branch {
 		o.Hold, o.Passed = s.clocks, hurried{s.clocks, s.db.hurry}.Passed
 		return o
