@@ -32,6 +32,9 @@ type definitions struct {
 	marks  *form // see progressForm
 	ours   map[string]*form
 	past   *past // nil: nothing is known
+
+	relations map[schema.TableName]*relation // see related
+	relatedAt time.Time
 }
 
 // refresh forgets definitions that are too old. Only between transactions.

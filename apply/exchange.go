@@ -68,7 +68,7 @@ func (w *writer) exchangeSome(ctx context.Context, all []*dispute) error {
 }
 
 func (w *writer) exchangeBy(ctx context.Context, st *step, queue []schema.Transaction, let letting) (bool, error) {
-	defer w.ses.hush(false)
+	defer func() { w.ses.hush(w.cascade.hushed) }()
 	return w.writeComposed(ctx, st, queue, func(rows map[schema.RowID]schema.Row, order []schema.RowID) (map[schema.RowID]*standingRow, error) {
 		if w.stream.applier.options.Role == schema.Branch { // a column may be of a foreign key, or one may refer to it
 			w.ses.hush(true)

@@ -154,18 +154,7 @@ func keyless(t *catalog.Table) error {
 }
 
 func newFetch(t *catalog.Table, lock bool) *lookup {
-	q := &lookup{table: t, reader: catalog.NewReader(t), form: &form{}}
-	q.form.text("SELECT " + q.reader.Select() + " FROM " + only(t) + tableName(t.Engine, t.OwnSchema, t.Name))
-	separator := " WHERE "
-	for _, k := range t.Key {
-		q.compare(separator, k, " = ")
-		separator = " AND "
-	}
-	if lock {
-		q.form.text(" FOR UPDATE")
-	}
-	q.form.finish()
-	return q
+	return newLookup(t, catalog.NewReader(t), t.Key, lock)
 }
 
 // newStretch reads rows in the order of the key: the database's own, under its collations, in which no two rows are equal.

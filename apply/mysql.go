@@ -7,6 +7,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +22,8 @@ import (
 const mysqlSettings = catalog.MySQLSession +
 	", SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES', " +
 	"SESSION innodb_lock_wait_timeout = 1, SESSION lock_wait_timeout = 5, " +
-	"SESSION foreign_key_checks = 1, SESSION unique_checks = 1, SESSION autocommit = 1" +
+	"SESSION foreign_key_checks = 1, SESSION unique_checks = 1, SESSION autocommit = 1, " +
+	"@cdc_sidecar_apply = 1" + // for triggers, which are not to do again what another office's did
 	// For MariaDB alone, a comment elsewhere. A transaction in parts waits for its next part; a sidecar that is gone must
 	// not hold row locks.
 	" /*M!100300 , SESSION idle_write_transaction_timeout = 120 */; " +
@@ -163,21 +165,25 @@ func (s *mysqlSession) restart() { s.anew("ROLLBACK", "START TRANSACTION") }
 
 // anew drops what is queued. No setting outlives a try: foreign keys work again behind these statements.
 func (s *mysqlSession) anew(statements ...string) {
+	s.hushed = s.hushed || slices.Contains(s.queued, mysqlHush[false])
 	s.queued = append(s.queued[:0], statements...)
 	s.hush(false)
 }
 
+var mysqlHush = map[bool]string{true: "SET SESSION foreign_key_checks = 0", false: "SET SESSION foreign_key_checks = 1"}
+
 func (s *mysqlSession) hush(on bool) bool {
 	if on != s.hushed {
 		s.hushed = on
-		s.queued = append(s.queued, map[bool]string{true: "SET SESSION foreign_key_checks = 0", false: "SET SESSION foreign_key_checks = 1"}[on])
+		s.queued = append(s.queued, mysqlHush[on])
 	}
 	return true
 }
 
 func (s *mysqlSession) rollback(ctx context.Context) error {
+	s.anew("ROLLBACK")
+	_, err := s.conn.ExecContext(ctx, strings.Join(s.queued, ";"))
 	s.queued = s.queued[:0]
-	_, err := s.conn.ExecContext(ctx, "ROLLBACK")
 	return err
 }
 

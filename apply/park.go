@@ -26,6 +26,7 @@ func (w *writer) guarded(ctx context.Context, f func() error) (written bool, err
 	}
 	w.collision = err
 	w.ses.restore()
+	w.ses.hush(w.cascade.hushed)
 	return false, ctx.Err()
 }
 

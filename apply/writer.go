@@ -40,6 +40,7 @@ type writer struct {
 	standing  map[schema.RowID]*standingRow // of the call
 
 	sequences sequences
+	cascade   cascading
 
 	// Of a transaction that changes tables:
 	defined   bool  // DDLTable was written to
@@ -63,7 +64,7 @@ type writer struct {
 
 func (w *writer) start(s *stream, ses session, parts bool) {
 	w.stream, w.ses, w.parts, w.tally, w.last = s, ses, parts, Stats{}, nil
-	w.sequences.log = s.applier.options.Log
+	w.sequences.log, w.cascade = s.applier.options.Log, cascading{}
 	w.plainly, w.chunks = nil, false
 	w.defined, w.inPieces, w.before, w.committed, w.first = false, false, 0, 0, nil
 	w.stamps, w.decided, w.conflicts, w.unparked, w.collision, w.known = nil, nil, nil, nil, nil, 0
@@ -82,6 +83,9 @@ func (w *writer) write(ctx context.Context, txs []schema.Transaction) error {
 }
 
 func (w *writer) writeRows(ctx context.Context, txs []schema.Transaction) error {
+	if done, err := w.cut(ctx, txs); done || err != nil {
+		return err
+	}
 	defer w.forget()
 	if err := w.plan(ctx, txs); err != nil {
 		return err
@@ -127,6 +131,7 @@ func (w *writer) together(ctx context.Context) (surprise bool, err error) {
 	}
 	if w.tally = tally; w.parts {
 		w.ses.restore()
+		w.ses.hush(w.cascade.hushed)
 	} else {
 		w.ses.restart()
 	}
@@ -187,7 +192,8 @@ func (w *writer) forget() {
 // one row with the last position, written first, is enough.
 func (w *writer) plan(ctx context.Context, txs []schema.Transaction) error {
 	o := &w.stream.applier.options
-	have, progress := w.stream.have, w.ses.defs().progressForm()
+	progress := w.ses.defs().progressForm()
+	have, all := w.cascade.place(w.stream.have, txs)
 	if o.Clocks != nil {
 		w.released = o.Clocks.Released()
 	}
@@ -200,7 +206,7 @@ func (w *writer) plan(ctx context.Context, txs []schema.Transaction) error {
 			w.steps = append(w.steps, mark(progress, o.Office, w.stream.sender, have, tx, w.stamp(tx), 0))
 			have = tx.Pos
 		} else if i == 0 && tx.Part == 0 {
-			w.steps = append(w.steps, mark(progress, o.Office, w.stream.sender, have, &txs[len(txs)-1], latestStamp(txs), w.oldestWaiting()))
+			w.steps = append(w.steps, mark(progress, o.Office, w.stream.sender, have, &all[len(all)-1], latestStamp(all), w.oldestWaiting()))
 		}
 		if tx.Last {
 			w.tally.Transactions++

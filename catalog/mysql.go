@@ -19,7 +19,7 @@ type MySQLQuerier interface {
 // names, without those of the system and our own. MariaDB's sequences and system-versioned tables are no base tables: the
 // rows that the latter keep of the past would look like the application's.
 func ReadMySQL(ctx context.Context, q MySQLQuerier, defaultSchema string) ([]Table, error) {
-	return readMySQL(ctx, &mysqlReader{q: q}, defaultSchema)
+	return readMySQL(ctx, &mysqlReader{q: q, defaultSchema: defaultSchema}, defaultSchema)
 }
 
 // ReadMySQLTable reads one table by the database's own name for it; nil when the database has none.
@@ -39,7 +39,9 @@ type mysqlReader struct {
 	one    []any // the one schema and table that are wanted; nil: all
 	engine schema.Engine
 	tables []Table
-	byName map[schema.TableName]*Table // by the database's own names
+
+	defaultSchema string
+	byName        map[schema.TableName]*Table // by the database's own names
 }
 
 func readMySQL(ctx context.Context, r *mysqlReader, defaultSchema string) ([]Table, error) {
@@ -57,6 +59,7 @@ func readMySQL(ctx context.Context, r *mysqlReader, defaultSchema string) ([]Tab
 		{"keys", r.readKeys},
 		{"triggers", r.readTriggers},
 		{"check constraints", r.readJSON},
+		{"foreign keys", r.readReferrers},
 	} {
 		if err := read.do(ctx); err != nil {
 			return nil, fmt.Errorf("read %s: %w", read.what, err)

@@ -51,6 +51,9 @@ func ReadPostgres(ctx context.Context, q PostgresQuerier, defaultSchema string) 
 	if err := readPostgresSequences(ctx, q, oids, byOID); err != nil {
 		return nil, fmt.Errorf("read sequences: %w", err)
 	}
+	if err := readPostgresReferrers(ctx, q, defaultSchema, oids, byOID); err != nil {
+		return nil, fmt.Errorf("read foreign keys: %w", err)
+	}
 	done := make([]Table, len(tables))
 	for i := range tables {
 		done[i] = tables[i].complete()

@@ -77,3 +77,6 @@ func (r *Reader) Row(values [][]byte) (schema.Row, error) {
 	}
 	return row, nil
 }
+
+// NewColumnsReader is for some columns, in their order; the other columns of its rows are Unchanged. None of them is a generated one.
+func NewColumnsReader(t *Table, columns []int) *Reader { return newReader(t, columns) }
