@@ -80,7 +80,7 @@ func (p *wire) serve() {
 			_ = client.Close()
 			continue
 		}
-		var answers sync.Mutex // held while the last words are answered
+		var answers sync.Mutex          // held while the last words are answered
 		heard := make(chan struct{}, 1) // the server has said something
 		p.wait.Go(func() { p.speak(client, server, &answers, heard) })
 		p.wait.Go(func() {

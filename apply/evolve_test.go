@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -293,4 +294,31 @@ func TestPast(t *testing.T) {
 	if !slices.ContainsFunc(rows, func(r ddlStep) bool { s, err := r.step(); return err == nil && s != nil && s.Kind == schema.DropColumn }) {
 		t.Error("no step was found again by its row")
 	}
+}
+
+// What an application renames or drops here is known to rows of other offices that were under way.
+func TestRowsMeetWhatWasChangedHere(t *testing.T) {
+	each(t, schema.Head, func(w *world) {
+		w.createItem()
+		w.evolves(DDL{Apply: ApplyAdditive})
+		w.apply(tx(1, insert(item, "1", "a", "1")))
+		w.exec("ALTER TABLE item "+w.pick("RENAME COLUMN name TO title", "CHANGE name title varchar(100)"), "ALTER TABLE item DROP COLUMN stock")
+		w.apply(tx(2, update(item, "1", "x", "2"))) // nobody has read the log so far
+		w.want("SELECT * FROM item", "1 a")
+		was := is("item", integer("id"), text("name"), integer("stock"))
+		renamed := is("item", integer("id"), text("title"), integer("stock"))
+		less := is("item", integer("id"), text("title"))
+		own := tx(0, became(was, renamed), became(renamed, less))
+		own.Origin = w.office
+		passed := false
+		sink := w.applier.Noting(func(context.Context, []schema.Transaction) error { passed = true; return nil })
+		for range 2 { // it may come again
+			if err := sink(w.Context(), []schema.Transaction{own}); err != nil || !passed {
+				w.Fatal(passed, err)
+			}
+		}
+		w.tended("SELECT * FROM item", "1 x")
+		w.apply(tx(3, insert(item, "2", "b", "2")))
+		w.want("SELECT * FROM item ORDER BY id", "1 x\n2 b")
+	})
 }

@@ -273,7 +273,7 @@ func (s *sidecar) attend(ctx context.Context, gone <-chan struct{}, up func()) e
 			return ctx.Err()
 		}
 	})
-	sink := s.makingRoom(s.clocks.Sink(s.journal.Append))
+	sink := s.makingRoom(s.applier.Noting(s.clocks.Sink(s.journal.Append)))
 	g.Go(func() error { return capture.Run(ctx, src, sink, &s.state.capture) })
 	g.Go(func() error { return s.catchUp(ctx) })
 	g.Go(func() error { return s.keepLog(ctx) })
