@@ -83,6 +83,7 @@ func (s things) change(t *rapid.T, table *schema.Table, ids int, strange map[int
 // However many transactions are written together, the tables become what they become one by one: with rows that are not here
 // or here already, with keys that move, and with unique values that are handed on.
 func TestTogetherAsOneByOne(t *testing.T) {
+	asksServers(t)
 	for _, role := range []schema.Role{schema.Branch, schema.Head} {
 		t.Run(string(role), func(t *testing.T) {
 			each(t, role, func(w *world) { rapid.Check(w.TB, w.togetherAsOneByOne()) })

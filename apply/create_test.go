@@ -102,6 +102,7 @@ func (w *world) keyOf(t *schema.Table, image schema.Row) schema.Row {
 
 // A table with a column of every type is made at each engine as each engine has it, takes its rows, and gives them back.
 func TestCreate(t *testing.T) {
+	asksServers(t)
 	types := map[schema.Engine][]string{schema.Postgres: postgresTypes, schema.MariaDB: mariadbTypes}
 	for _, from := range []schema.Engine{schema.Postgres, schema.MariaDB} {
 		for _, to := range []schema.Engine{schema.Postgres, schema.MariaDB} {

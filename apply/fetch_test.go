@@ -146,6 +146,7 @@ var notKeys = []string{
 
 // A key of any type finds its row again, and all keys come one after the other, each once.
 func TestFetchAnyKey(t *testing.T) {
+	asksServers(t)
 	for _, engine := range []struct {
 		types []string
 		world *world

@@ -4,11 +4,15 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +25,7 @@ import (
 	"cdc-sidecar/servers"
 )
 
-var shared = servers.Shared{Spec: servers.Spec{Postgres: 1, MariaDB: 1}}
+var shared = servers.Shared{Spec: servers.Spec{Postgres: 1, MariaDB: 1, PostgresSettings: []string{"fsync=off"}}}
 
 func TestMain(m *testing.M) {
 	if servers.Oracle() { // MySQL has neither
@@ -52,10 +56,33 @@ const head = schema.Office("head")
 // epoch is the sender's in all tests.
 const epoch = 7
 
-// each runs a test against both targets: what an Applier guarantees, it guarantees everywhere.
+// each runs a test against both targets, beside each other: what an Applier guarantees, it guarantees everywhere.
 func each(t *testing.T, role schema.Role, test func(w *world)) {
-	t.Run("postgres", func(t *testing.T) { test(postgresWorld(t, role)) })
-	t.Run("mariadb", func(t *testing.T) { test(mysqlWorld(t, role)) })
+	var both sync.WaitGroup
+	both.Go(func() { t.Run("postgres", func(t *testing.T) { test(postgresWorld(t, role)) }) })
+	both.Go(func() { t.Run("mariadb", func(t *testing.T) { test(mysqlWorld(t, role)) }) })
+	both.Wait()
+}
+
+// everyDay is what part of rapid's checks a test makes that asks a server at each of them; FULL=1 makes all.
+const everyDay = 3
+
+// asksServers leaves most of rapid's checks to the full sizes.
+func asksServers(t *testing.T) {
+	t.Helper()
+	if os.Getenv("CDC_FULL") != "" {
+		return
+	}
+	checks := flag.Lookup("rapid.checks").Value
+	all := checks.String()
+	n, err := strconv.Atoi(all)
+	if err == nil {
+		err = checks.Set(strconv.Itoa(max(n/everyDay, 1)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = checks.Set(all) })
 }
 
 func postgresWorld(t testing.TB, role schema.Role) *world {
@@ -73,7 +100,7 @@ func mysqlWorld(t testing.TB, role schema.Role) *world {
 }
 
 // offices gives each world an office of its own: MySQL's tables of ours are shared by all databases of the server.
-var offices = 0
+var offices atomic.Int64
 
 func newWorld(t testing.TB, engine schema.Engine, url string, open func(testing.TB, schema.DSN) database) *world {
 	t.Helper()
@@ -81,8 +108,7 @@ func newWorld(t testing.TB, engine schema.Engine, url string, open func(testing.
 	if err != nil {
 		t.Fatal(err)
 	}
-	offices++
-	w := &world{TB: t, engine: engine, dsn: dsn, db: open(t, dsn), office: schema.Office(fmt.Sprintf("o%d", offices))}
+	w := &world{TB: t, engine: engine, dsn: dsn, db: open(t, dsn), office: schema.Office(fmt.Sprintf("o%d", offices.Add(1)))}
 	t.Cleanup(func() {
 		if err := w.db.close(); err != nil {
 			t.Error(err)

@@ -107,6 +107,7 @@ func total(hits []int64) (n int64) {
 
 // A set leaves every value of every type as the single statements do.
 func TestMySQLSetValues(t *testing.T) {
+	asksServers(t)
 	columns := make([]string, 0, len(mariadbTypes))
 	w := newSets(t)
 	for i, ddl := range mariadbTypes {

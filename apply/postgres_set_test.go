@@ -65,6 +65,7 @@ func (w *world) commits(s session, steps []step) (sum int64) {
 // Rows of any type written by one statement become what single statements make of them: inserted, updated, deleted, and
 // found by a key of that type.
 func TestManyRowsAsOneByOne(t *testing.T) {
+	asksServers(t)
 	w := postgresWorld(t, schema.Branch)
 	types := append([]string{"citext", `"char"`, "name", "xml", "yard"}, postgresTypes...)
 	w.exec("CREATE EXTENSION citext", "CREATE DOMAIN yard AS varchar(3)")
@@ -192,6 +193,7 @@ func (w *world) drawRows(t *rapid.T, table *catalog.Table) [][]schema.Change {
 
 // Keys of any type that can be one: the row is found by it, as by a single statement.
 func TestManyRowsByKeysOfAnyType(t *testing.T) {
+	asksServers(t)
 	w := postgresWorld(t, schema.Branch)
 	for i, kind := range []string{
 		"smallint", "bigint", "numeric", "numeric(10,2)", "real", "double precision", "text", "varchar(10)", "char(5)", "bytea", "date", "timestamp",

@@ -58,6 +58,7 @@ func (m model) change(t *rapid.T) schema.Change {
 // Whatever the changes, however they are grouped, cut into parts, delivered twice, and interrupted: the table becomes what
 // the changes say, in order, each once.
 func TestAnyStream(t *testing.T) {
+	asksServers(t)
 	each(t, schema.Branch, func(w *world) {
 		w.createItem()
 		sender := 0

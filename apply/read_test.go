@@ -120,6 +120,7 @@ func TestStretchAnyKey(t *testing.T) {
 
 // Any values of any type as a part of the key.
 func TestStretchAnyValue(t *testing.T) {
+	asksServers(t)
 	each(t, schema.Head, func(w *world) {
 		types := newTyped(w, map[bool][]string{true: postgresTypes, false: mariadbTypes}[w.engine == schema.Postgres])
 		r := newReading(w)

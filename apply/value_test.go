@@ -100,7 +100,7 @@ func (w *typed) reader(c *schema.Column) string {
 		return "CAST(v AS DOUBLE)"
 	case c.Kind == schema.KindBit && !postgres:
 		return fmt.Sprintf("lpad(bin(v), %d, '0')", c.Size)
-	case postgres:
+	case postgres && c.Native != "inet": // as text it has the length of its mask always, and by itself where it says something
 		return "v::text"
 	}
 	return "v"
@@ -376,6 +376,7 @@ func drawTime(t *rapid.T, c *schema.Column, postgres bool) string {
 // Any value of any type of any engine, sent to a column of any type of any engine: it arrives as the same value, or it is
 // refused with a reason. What arrived goes back whence it came and is still the same.
 func TestAnyValue(t *testing.T) {
+	asksServers(t)
 	postgres := newTyped(postgresWorld(t, schema.Branch), postgresTypes)
 	mysql := mysqlWorld(t, schema.Branch)
 	types := slices.Clone(mariadbTypes)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand"
+	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -21,6 +22,14 @@ type chaos struct {
 	pieces int     // a transaction has up to so many
 }
 
+// seeds is how many runs each kind of trouble gets, more of them with FULL=1.
+func seeds() int64 {
+	if os.Getenv("CDC_FULL") != "" {
+		return 8
+	}
+	return 3
+}
+
 func TestEveryOfficeGetsEverythingOnce(t *testing.T) {
 	for name, c := range map[string]chaos{
 		"calm":        {pieces: 1},
@@ -33,7 +42,7 @@ func TestEveryOfficeGetsEverythingOnce(t *testing.T) {
 		"with misses": {pieces: 40, purges: 3, limit: 60},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for seed := range int64(8) {
+			for seed := range seeds() {
 				synctest.Test(t, func(t *testing.T) { converge(t, seed, c) })
 			}
 		})

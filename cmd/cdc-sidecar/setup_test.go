@@ -14,7 +14,7 @@ import (
 )
 
 // shared are the real servers of this package's tests of verbs.
-var shared = servers.Shared{Spec: servers.Spec{Postgres: 1, MariaDB: 1, RabbitMQ: 1}}
+var shared = servers.Shared{Spec: servers.Spec{Postgres: 1, MariaDB: 1, RabbitMQ: 1, PostgresSettings: []string{"fsync=off"}}}
 
 // engines that capture can read.
 var engines = []string{"postgres", "mariadb"}
