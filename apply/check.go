@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"cdc-sidecar/catalog"
@@ -201,8 +202,10 @@ func checkMySQLTable(t *catalog.Table) []schema.Finding {
 			Fix:   fmt.Sprintf("ALTER TABLE %s ENGINE=InnoDB", tableName(schema.MySQL, t.OwnSchema, t.Name)),
 		})
 	}
-	if len(t.Triggers) > 0 {
-		findings = append(findings, triggerFinding(t, t.Triggers, "they cannot be switched off for applied rows"))
+	if bare := slices.DeleteFunc(slices.Clone(t.Triggers), func(name string) bool { return slices.Contains(t.Guarded, name) }); len(bare) > 0 {
+		f := triggerFinding(t, bare, "they cannot be switched off for applied rows")
+		f.Fix = "what they write elsewhere, write only IF @cdc_sidecar_apply IS NULL THEN … END IF; those that only fill columns of the row itself may stay"
+		findings = append(findings, f)
 	}
 	return findings
 }

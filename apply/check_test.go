@@ -91,7 +91,8 @@ func TestCheckMySQL(t *testing.T) {
 	wantFindings(t, CheckMySQL(t.Context(), w.dsn, nil), "ok apply.tables 1 of 1")
 	clerk := "clerk_" + string(w.office)
 	w.exec(`CREATE TABLE keyless (n int)`, `CREATE TABLE old (id int PRIMARY KEY) ENGINE=MyISAM`,
-		`CREATE TRIGGER audit BEFORE INSERT ON item FOR EACH ROW SET NEW.stock = 1`, `SET GLOBAL max_allowed_packet = 16777216`,
+		`CREATE TRIGGER audit BEFORE INSERT ON item FOR EACH ROW SET NEW.stock = 1`,
+		`CREATE TRIGGER guarded AFTER INSERT ON item FOR EACH ROW BEGIN IF @cdc_sidecar_apply IS NULL THEN SET @wrote = 1; END IF; END`, `SET GLOBAL max_allowed_packet = 16777216`,
 		`CREATE USER `+clerk+`@'%' IDENTIFIED BY 'clerk'`, `GRANT SELECT, INSERT, TRIGGER ON `+w.dsn.Database+`.* TO `+clerk+`@'%'`)
 	t.Cleanup(func() {
 		if err := w.db.exec(context.Background(), `DROP USER `+clerk+`@'%'`); err != nil {
@@ -100,6 +101,6 @@ func TestCheckMySQL(t *testing.T) {
 	})
 	wantFindings(t, CheckMySQL(t.Context(), w.as(clerk, "clerk"), nil),
 		"ok apply.tables 2 of 3", "warning apply.key table keyless", "warning apply.packet max_allowed_packet is 16 MiB",
-		"warning apply.privileges the account has not been given UPDATE, DELETE", "failure apply.engine table old is MyISAM", "table item has triggers: audit")
+		"warning apply.privileges the account has not been given UPDATE, DELETE", "failure apply.engine table old is MyISAM", "table item has triggers: audit | they cannot be switched off")
 	wantFindings(t, CheckMySQL(t.Context(), w.as(clerk, "wrong"), nil), "failure apply.connect")
 }

@@ -164,7 +164,7 @@ func (s *mysqlSetup) checkCascades(ctx context.Context, _ map[string]string) ([]
 			findings = append(findings, schema.Finding{
 				Check: "table.cascade", Severity: schema.Warning,
 				Message: fmt.Sprintf("foreign key %s of table %s.%s cascades", k[2], catalog.QuoteMySQL(k[0]), catalog.QuoteMySQL(k[1])),
-				Cause:   "the binlog does not have what the server does to child rows by itself (MySQL from 9.6 on has it): the other offices need the same foreign key",
+				Cause:   "the binlog does not have what the server does to child rows by itself (MySQL from 9.6 on has it): the other offices do it by their own foreign keys, and one without keeps orphans",
 				Fix:     "have the same foreign key, with the same rules, at every office",
 			})
 		}

@@ -29,6 +29,8 @@ type Table struct {
 	Sequences []Sequence
 	// Triggers are the names of the triggers that an application put on the table and that are switched on.
 	Triggers []string
+	// Guarded are those of them, in MySQL and MariaDB, that ask @cdc_sidecar_apply, which is 1 where rows of other offices are written.
+	Guarded []string
 	// Fires says that one of them fires for Postgres' replica role, too. False elsewhere.
 	Fires bool
 	// Referrers are the foreign keys whose rows follow when a row of this table goes or changes. Of a table that is read alone, a

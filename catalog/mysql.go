@@ -220,15 +220,19 @@ func (r *mysqlReader) readKeys(ctx context.Context) error {
 
 func (r *mysqlReader) readTriggers(ctx context.Context) error {
 	at := [2]string{"EVENT_OBJECT_SCHEMA", "EVENT_OBJECT_TABLE"}
-	query := "SELECT EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, TRIGGER_NAME FROM information_schema.TRIGGERS WHERE "
+	query := "SELECT EVENT_OBJECT_SCHEMA, EVENT_OBJECT_TABLE, TRIGGER_NAME, ACTION_STATEMENT LIKE '%@cdc\\_sidecar\\_apply%' FROM information_schema.TRIGGERS WHERE "
 	return r.each(ctx, query, at, " ORDER BY TRIGGER_NAME", func(scan func(...any) error) error {
 		var name schema.TableName
 		var trigger string
-		if err := scan(&name.Schema, &name.Name, &trigger); err != nil {
+		var asks bool
+		if err := scan(&name.Schema, &name.Name, &trigger, &asks); err != nil {
 			return err
 		}
 		if t := r.byName[name]; t != nil {
 			t.Triggers = append(t.Triggers, trigger)
+			if asks {
+				t.Guarded = append(t.Guarded, trigger)
+			}
 		}
 		return nil
 	})

@@ -22,6 +22,7 @@ type mysqlTables struct {
 	rowImage  string
 	increment int64 // auto_increment_increment: from one generated key to the next
 	offset    int64 // auto_increment_offset
+	sequences []mysqlSequence
 }
 
 // checkTables asks whether conflicts of the tables can be settled, and whether they come from the keys alone.
@@ -34,7 +35,7 @@ func checkTables(ctx context.Context, c Config) []schema.Finding {
 	if err != nil {
 		return []schema.Finding{{Check: "table.read", Severity: schema.Failure, Message: fmt.Sprintf("the tables cannot be checked: %v", err)}}
 	}
-	return append(o.checkOldRows(c), o.checkKeys(c)...)
+	return append(append(o.checkOldRows(c), o.checkKeys(c)...), o.checkSilent(c)...)
 }
 
 func readPostgresTables(ctx context.Context, c Config) (o officeTables, err error) {
@@ -56,6 +57,9 @@ func readMySQLTables(ctx context.Context, c Config) (o officeTables, err error) 
 	o.mysql = &mysqlTables{}
 	err = db.QueryRowContext(ctx, "SELECT @@GLOBAL.binlog_row_image, @@GLOBAL.auto_increment_increment, @@GLOBAL.auto_increment_offset").
 		Scan(&o.mysql.rowImage, &o.mysql.increment, &o.mysql.offset)
+	if err == nil {
+		o.mysql.sequences, err = readMySQLSequences(ctx, db, c.Database.Database)
+	}
 	if err != nil {
 		return o, err
 	}
