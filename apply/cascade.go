@@ -18,8 +18,8 @@ type cascading struct {
 	have   schema.Position // at the head: the last that was marked in a piece
 	hushed bool            // foreign keys do nothing in the piece in hand
 
-	// A Postgres logs what follows, too, behind what it follows. Of the transaction at: rows that are deleted already (false), or
-	// have their new key (true).
+	// A log may have what follows, too, behind what it follows. Of the transaction at: rows that are deleted already (false), or have
+	// their new key (true).
 	at   schema.Position
 	done map[schema.RowID]bool
 }
@@ -245,7 +245,7 @@ func (c *cutting) add(tx *schema.Transaction, change *schema.Change) {
 	p.Changes = append(p.Changes, *change)
 }
 
-// flush writes what is pending, with what follows it before it.
+// flush writes what is pending, with what follows it.
 func (c *cutting) flush(ctx context.Context) error {
 	if len(c.pending) == 0 {
 		return nil

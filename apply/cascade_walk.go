@@ -132,7 +132,7 @@ type member struct {
 	after  schema.Row // nil: it goes
 }
 
-// follow puts what follows the roots before what is pending of their transactions, and reports whether there is anything that the
+// follow puts what follows the roots to what is pending of their transactions, before them where they go, and reports whether there is anything that the
 // database is not to do by itself.
 func (c *cutting) follow(ctx context.Context) (hush bool, err error) {
 	if len(c.roots) == 0 {
@@ -161,7 +161,11 @@ func (c *cutting) follow(ctx context.Context) (hush bool, err error) {
 		i += n
 	}
 	for i, changes := range x.out {
-		if len(changes) > 0 {
+		switch {
+		case len(changes) == 0:
+		case c.roots[0].moves: // then it is the only one, and the last: a new key is there before whoever refers to it
+			c.pending[i].Changes = append(c.pending[i].Changes, changes...)
+		default:
 			c.pending[i].Changes = append(changes, c.pending[i].Changes...)
 		}
 	}
@@ -322,9 +326,6 @@ func (x *walk) change(ctx context.Context, k *referrer, action schema.Action, go
 			}
 		}
 	}
-	if err := x.follow(ctx, x.c.relations[k.child.TableName], whole); err != nil {
-		return err
-	}
 	for _, m := range whole {
 		after := make(schema.Row, len(m.after))
 		for _, c := range append(slices.Clone(k.columns), k.child.Key...) {
@@ -332,16 +333,18 @@ func (x *walk) change(ctx context.Context, k *referrer, action schema.Action, go
 		}
 		x.emit(m.in, schema.Change{Table: k.child.Table, Op: schema.Update, Before: m.before, After: after}, k.child.RowID(after) != k.child.RowID(m.before))
 	}
-	return nil
+	return x.follow(ctx, x.c.relations[k.child.TableName], whole)
 }
 
-// emit notes a change that follows. A Postgres' own transaction will bring it again.
+// emit notes a change that follows. A Postgres' own transaction will bring it again, as will one in which a new key was followed at the
+// head: there too the log has first the key.
 func (x *walk) emit(in int, change schema.Change, moved bool) {
 	tx, w := &x.c.pending[in], x.c.w
 	root := &x.c.roots[slices.IndexFunc(x.c.roots, func(r root) bool { return r.in == in })]
 	change.Blind = root.change.Blind
 	x.out[in] = append(x.out[in], change)
-	if root.change.Table.Engine != schema.Postgres || tx.Pos != w.cascade.at || change.Op == schema.Update && !moved {
+	logged := moved || change.Op == schema.Delete && root.change.Table.Engine == schema.Postgres
+	if !logged || tx.Pos != w.cascade.at {
 		return
 	}
 	if w.cascade.done == nil {
