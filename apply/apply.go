@@ -139,6 +139,7 @@ type Applier struct {
 	counts    map[Conflict]uint64
 	again     []schema.Change
 	evolution *evolution                                  // nil: to be read
+	defined   uint64                                      // counts what changed tables: who has read definitions before reads them again
 	writers   map[schema.TableName]map[schema.Office]bool // branches that wrote a table which this office itself does not
 	caughtUp  bool                                        // the clocks know what was applied in the life before
 	triedAt   time.Time
@@ -301,14 +302,16 @@ func (a *Applier) take(ctx context.Context) (session, error) {
 	if n := len(a.idle); n > 0 {
 		ses := a.idle[n-1]
 		a.idle = a.idle[:n-1]
+		since := a.defined
 		a.mu.Unlock()
-		ses.defs().refresh()
+		ses.defs().refresh(since)
 		return ses, nil
 	}
+	since := a.defined
 	a.mu.Unlock()
 	ses, err := a.target.connect(ctx)
 	if err == nil {
-		ses.defs().unmapped = a.options.Unmapped
+		ses.defs().unmapped, ses.defs().since = a.options.Unmapped, since
 	}
 	return ses, err
 }

@@ -25,7 +25,9 @@ func (a *Applier) Noting(next schema.Sink) schema.Sink {
 			if err != nil {
 				return err
 			}
-			a.unsure()
+		}
+		if slices.ContainsFunc(txs, func(tx schema.Transaction) bool { return defines(&tx) }) {
+			a.unsure() // sessions know definitions from before
 		}
 		return next(ctx, txs)
 	}

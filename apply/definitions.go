@@ -27,6 +27,7 @@ type definitions struct {
 	unmapped Unmapped
 
 	readAt time.Time
+	since  uint64 // of Applier.defined, as of which the definitions are
 	tables map[schema.TableName]*catalog.Table
 	plans  map[uint64]*plan
 	marks  *form // see progressForm
@@ -37,11 +38,12 @@ type definitions struct {
 	relatedAt time.Time
 }
 
-// refresh forgets definitions that are too old. Only between transactions.
-func (d *definitions) refresh() {
-	if d.tables != nil && time.Since(d.readAt) > definitionsAge {
+// refresh forgets definitions that are too old, or from before a schema change. Only between transactions.
+func (d *definitions) refresh(since uint64) {
+	if d.since != since || d.tables != nil && time.Since(d.readAt) > definitionsAge {
 		d.forget()
 	}
+	d.since = since
 }
 
 func (d *definitions) forget() { d.tables, d.plans = nil, nil }

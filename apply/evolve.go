@@ -174,6 +174,7 @@ func (a *Applier) unsure() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.parked, a.evolution = nil, nil
+	a.defined++
 }
 
 // moves is the step that moves the progress row to a place, with so many changes of the transaction behind that committed.

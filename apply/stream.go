@@ -315,6 +315,7 @@ func (a *Applier) concluded(w *writer) {
 	}
 	if w.defined {
 		a.evolution = nil
+		a.defined++
 	}
 }
 

@@ -188,9 +188,10 @@ func (a *Applier) retryParked(ctx context.Context, sender schema.Office) error {
 	}
 	var left []*dispute
 	for _, d := range rows.all() {
+		unfit := false // it waits for its table, and has nothing to exchange with others
 		err := a.aside(ctx, sender, func(w *writer) error {
 			st, err := w.stepOf(ctx, &d.queue[len(d.queue)-1])
-			if errors.As(err, new(*unfitError)) {
+			if unfit = errors.As(err, new(*unfitError)); unfit {
 				return errStillWaits
 			}
 			if err != nil || st == nil {
@@ -198,14 +199,14 @@ func (a *Applier) retryParked(ctx context.Context, sender schema.Office) error {
 			}
 			written, err := w.writeWaiting(ctx, st, d.queue)
 			if err == nil && !written {
-				err = errStillWaits
+				unfit, err = errors.As(w.collision, new(*unfitError)), errStillWaits
 			}
 			return err
 		})
 		if err != nil && !errors.Is(err, errStillWaits) && !errors.Is(err, errBusy) {
 			return fmt.Errorf("try a parked change again: %w", err)
 		}
-		if errors.Is(err, errStillWaits) {
+		if errors.Is(err, errStillWaits) && !unfit {
 			left = append(left, d)
 		}
 	}

@@ -167,7 +167,7 @@ func (d *diffing) columns() {
 	for i := range d.was.Columns {
 		switch {
 		case slices.Contains(d.from, i):
-		case d.is.Column(d.was.Columns[i].Name) >= 0:
+		case d.is.Column(d.was.Columns[i].Name) >= 0, d.hangs(i): // the name is needed, or it stands in another column's way
 			d.drop(i)
 		default:
 			late = append(late, i)
@@ -194,6 +194,12 @@ func (d *diffing) columns() {
 	for _, i := range late {
 		d.drop(i)
 	}
+}
+
+// hangs reports whether a column of was is computed from others, whose types cannot change in Postgres as long as it is there. A
+// key's goes with the others.
+func (d *diffing) hangs(i int) bool {
+	return d.was.Details[i].Computed.Kind != NoExpression && !slices.Contains(d.was.Key, i)
 }
 
 func (d *diffing) drop(column int) {

@@ -1,0 +1,74 @@
+package e2e
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"cdc-sidecar/fleet"
+	"cdc-sidecar/schema"
+)
+
+// manyStatements is how many a script must have, or it does not say what it claims to.
+const manyStatements = 60
+
+// What people write for a Postgres, at the head and at a branch of it, while all offices write the tables: at the MariaDB
+// branch, too, the tables and their rows are the same behind each group.
+func TestSchemaChangesOfPostgres(t *testing.T) {
+	bin, set := binary(t, "CDC_RACE_BINARY"), shared.Set(t)
+	e := newEvolving(t, set, bin, everyChange, three(set))
+	e.play(t, readScript(t, "ddl/statements/postgres.sql"), e.Head(), e.Offices[atNorth])
+}
+
+// play runs a script's groups at an office, those for a branch at another, and compares behind each.
+func (e *evolving) play(t *testing.T, s script, at, branch *fleet.Office) {
+	t.Helper()
+	if s.size() < manyStatements {
+		t.Fatalf("%d statements, want %d", s.size(), manyStatements)
+	}
+	e.alone = append(e.alone, s.alone...)
+	e.pen.Lock() // the applications read it
+	e.live = s.live
+	e.pen.Unlock()
+	end := e.writing(t)
+	if full() {
+		s = s.singly()
+	}
+	for i := range s.groups {
+		g := &s.groups[i]
+		o := at
+		if g.branch {
+			o = branch
+		}
+		for _, statement := range g.statements {
+			if err := o.Exec(within(t, stuck), statement); err != nil {
+				t.Fatalf("group %s: %v", g.name, err)
+			}
+		}
+		e.equal(t, at)
+		if t.Failed() {
+			t.Fatalf("behind group %s, which ends with %s", g.name, g.statements[len(g.statements)-1])
+		}
+		e.says(t, at, g.notices)
+		t.Logf("group %s: %d statements", g.name, len(g.statements))
+	}
+	end()
+	e.equal(t, at)
+	e.wrote(t, 10)
+}
+
+// says wants the offices of another engine than one's to say that they do not have these.
+func (e *evolving) says(t *testing.T, of *fleet.Office, subjects []string) {
+	t.Helper()
+	for _, o := range e.Offices {
+		if o.Postgres() == of.Postgres() {
+			continue
+		}
+		notices := steps(within(t, stuck), o, "state = '"+schema.DDLNotice+"'")
+		for _, subject := range subjects {
+			if !slices.ContainsFunc(notices, func(s told) bool { return strings.EqualFold(s.subject, subject) }) {
+				t.Errorf("%s says nothing of %s: %v", o.Name, subject, notices)
+			}
+		}
+	}
+}
