@@ -513,7 +513,7 @@ func (c *Client) copyTable(ctx context.Context, name string, state *progress, wh
 			"remedy", "they are tried again by themselves; `cdc-sidecar status` tells how many still wait")
 	}
 	c.cfg.Log.Info("a table is equal to the head's", "table", name, "rows", r.Rows, "equal", r.Equal, "written", r.Repaired, "sent up", r.Sent,
-		"deleted", r.Removed, "only here", r.MissingThere, "seconds", int(r.Seconds))
+		"deleted", r.Removed, "only here", r.MissingThere, "disputed", r.Disputed, "seconds", int(r.Seconds))
 	return nil
 }
 
