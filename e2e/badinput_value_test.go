@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ type misfit struct {
 	value  string
 	mend   string // at the halted office; empty: the remedy of the message itself
 	lost   string // done at the halted office once it has joined
+	waits  bool   // nothing halts: the change waits for its table alone
 }
 
 // The offices of three, by index.
@@ -56,7 +58,7 @@ var rounds = [][]misfit{{{
 }}, {{
 	name: "column_lacks", tables: [3]string{all + ", extra varchar(40)", all, all + ", extra varchar(40)"},
 	writer: atHead, change: `INSERT INTO column_lacks VALUES (1, 'more')`,
-	halted: atNorth, column: "extra", value: "no such column",
+	halted: atNorth, column: "extra", waits: true, value: "no such column",
 }, {
 	name: "not_a_number", tables: [3]string{all + ", amount numeric", all + ", amount numeric", all + ", amount decimal(12,2)"},
 	writer: atHead, change: `INSERT INTO not_a_number VALUES (1, 'NaN')`,
@@ -68,11 +70,11 @@ var rounds = [][]misfit{{{
 }}, {{
 	name: "column_lacks_too", tables: [3]string{all + ", extra numeric(7,2)", all + ", extra numeric(7,2)", all},
 	writer: atNorth, change: `INSERT INTO column_lacks_too VALUES (1, 12.25)`,
-	halted: atSouth, column: "extra", value: "no such column",
+	halted: atSouth, column: "extra", waits: true, value: "no such column",
 }}, {{
 	name: "table_lacks", tables: [3]string{all, all, all}, lost: `DROP TABLE table_lacks`,
 	writer: atHead, change: `INSERT INTO table_lacks VALUES (1)`,
-	halted: atSouth, value: "no such table", mend: `CREATE TABLE table_lacks (id int PRIMARY KEY)`,
+	halted: atSouth, waits: true, value: "no such table", mend: `CREATE TABLE table_lacks (id int PRIMARY KEY)`,
 }}, {{
 	name: "zero_date", tables: [3]string{all + ", placed date", all + ", placed text", all + ", placed date"},
 	writer: atSouth, change: `INSERT INTO zero_date VALUES (1, '0000-00-00')`,
@@ -102,8 +104,8 @@ func companyWith(t *testing.T, set *servers.Set, tables func(context.Context, *f
 	return companyOf(t, fleet.Options{Broker: set.RabbitMQ[0], Binary: binary(t, "CDC_RACE_BINARY"), Schema: tables, Offices: offices})
 }
 
-// A change that an office cannot take halts that stream there, by name, with what mends it, and holds up nobody else. Once
-// the table is mended it goes on by itself.
+// A change that an office cannot take halts that stream there, by name, with what mends it, and holds up nobody else; one whose
+// table or column is not there waits by itself. Once the table is mended it goes on by itself.
 func TestChangesThatCannotBeTaken(t *testing.T) {
 	set := shared.Set(t)
 	f := companyWith(t, set, createMisfits, three(set)...)
@@ -145,20 +147,47 @@ func haltAndMend(t *testing.T, f *fleet.Fleet, l *ledger, round []misfit) {
 // isNamed wants the halt to tell of the misfit, and returns the statement that mends it.
 func (m *misfit) isNamed(t *testing.T, at *fleet.Office) string {
 	t.Helper()
+	if m.waits {
+		reason := m.waitsFor(t, at)
+		names(t, m.name+": what waits", reason, m.name, m.column, "1", m.value)
+		return m.mends(reason)
+	}
 	halt := m.halts(t, at)
 	names(t, m.name+": the halt", halt.Table+" "+halt.Column+" "+halt.Key+" "+halt.Cause, m.name, m.column, "1", m.value)
 	if halt.Table != m.name || halt.Column != m.column || halt.Position == (admin.Position{}) {
 		t.Errorf("%s: halted at %+v", m.name, halt)
 	}
+	return m.mends(halt.Remedy)
+}
+
+// mends is the statement that a remedy names.
+func (m *misfit) mends(mend string) string {
 	if m.mend != "" {
 		return m.mend
 	}
-	mend := halt.Remedy
 	if i := strings.Index(mend, "ALTER "); i >= 0 {
 		mend = mend[i:]
 	}
 	mend, _, _ = strings.Cut(mend, ", or ")
 	return mend
+}
+
+// waitsFor waits until the change waits in the office's database, and the status counts it, and returns why.
+func (m *misfit) waitsFor(t *testing.T, at *fleet.Office) (reason string) {
+	t.Helper()
+	db, err := at.DB()
+	must(t, err)
+	must(t, fleet.Until(within(t, stuck), fmt.Sprintf("the change of %s waits at %s", m.name, at.Name), func(ctx context.Context) error {
+		s, err := at.Status(ctx)
+		if err == nil && s.Parked == 0 {
+			err = errors.New("nothing waits")
+		}
+		if err != nil {
+			return err
+		}
+		return db.QueryRowContext(ctx, fmt.Sprintf("SELECT reason FROM cdc_sidecar.parked WHERE table_name = '%s'", m.name)).Scan(&reason)
+	}))
+	return reason
 }
 
 // halts waits until the office says that a stream stands still there.
