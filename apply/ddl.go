@@ -171,6 +171,32 @@ type past struct {
 type pastTable struct {
 	renamed map[string]string
 	dropped map[string]bool
+	added   map[string]addition
+}
+
+// addition is what rows got that were there when a column was added: those of an older definition that come later get it, too,
+// whatever the column's default has become.
+type addition struct {
+	column schema.Column
+	value  schema.Value
+}
+
+// additionOf is that of a step; false where each office gave values of its own.
+func additionOf(c *schema.DefinitionChange, name string) (a addition, ok bool) {
+	i := c.Is.Column(name)
+	if i < 0 {
+		return a, false
+	}
+	a = addition{column: c.Is.Columns[i], value: schema.NullValue()}
+	switch d := &c.Is.Details[i]; {
+	case a.column.Generated, a.column.Kind == schema.KindNative, d.Serial:
+		return a, false
+	case d.Default.Kind == schema.LiteralValue:
+		a.value = schema.Of(d.Default.Text)
+		return a, true
+	default:
+		return a, a.column.Nullable && (d.Default.Kind == schema.NoExpression || d.Default.Kind == schema.NullValueDefault)
+	}
 }
 
 // newPast reads what was done, in its order.
@@ -211,20 +237,40 @@ func (p *past) note(r *ddlStep, c *schema.DefinitionChange) {
 	case schema.AddColumn, schema.DropColumn, schema.RenameColumn:
 		t := p.tables[name]
 		if t == nil {
-			t = &pastTable{renamed: map[string]string{}, dropped: map[string]bool{}}
+			t = &pastTable{renamed: map[string]string{}, dropped: map[string]bool{}, added: map[string]addition{}}
 			p.tables[name] = t
 		}
 		switch r.Step {
 		case schema.DropColumn:
 			t.dropped[r.Subject] = true
+			delete(t.added, r.Subject)
 		case schema.RenameColumn:
 			t.renamed[r.Was] = r.Subject
+			if a, ok := t.added[r.Was]; ok {
+				delete(t.added, r.Was)
+				t.added[r.Subject] = a
+			}
+		case schema.AddColumn:
+			if a, ok := additionOf(c, r.Subject); ok {
+				t.added[r.Subject] = a
+			} else {
+				delete(t.added, r.Subject)
+			}
 		}
 		if r.Step != schema.DropColumn {
 			delete(t.renamed, r.Subject)
 			delete(t.dropped, r.Subject)
 		}
 	}
+}
+
+// addition is what rows of an older definition get in a column that they lack; false: nobody knows.
+func (p *past) addition(table schema.TableName, column string) (a addition, ok bool) {
+	if p == nil || p.tables[table] == nil {
+		return a, false
+	}
+	a, ok = p.tables[table].added[column]
+	return a, ok
 }
 
 // table is how a table is called now that had that name; gone: it was dropped.

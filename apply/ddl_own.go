@@ -43,16 +43,17 @@ func (a *Applier) ownSteps(txs []schema.Transaction) (rows []ddlStep) {
 		for j := range tx.Changes {
 			c := &tx.Changes[j]
 			if c.Op == schema.Define {
-				rows = append(rows, ownStepsOf(tx, j, c)...)
+				rows = append(rows, ownStepsOf(a.options.Role, tx, j, c)...)
 			}
 		}
 	}
 	return rows
 }
 
-func ownStepsOf(tx *schema.Transaction, index int, c *schema.Change) (rows []ddlStep) {
+func ownStepsOf(role schema.Role, tx *schema.Transaction, index int, c *schema.Change) (rows []ddlStep) {
 	for _, s := range schema.Diff(c.Definition.Was, c.Definition.Is) {
-		if !slices.Contains(remembered, s.Kind) {
+		// A branch is not the one to say that a table is no more: while the head has it, its rows wait for it here.
+		if !slices.Contains(remembered, s.Kind) || s.Kind == schema.DropTable && role == schema.Branch {
 			continue
 		}
 		r := ddlStep{body: bodyOf(tx, index, c)}

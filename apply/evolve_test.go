@@ -191,6 +191,27 @@ func TestRowsOfFormerDefinitions(t *testing.T) {
 	})
 }
 
+// Rows that were written before a column was added get what the rows that were there got, whatever its default is by now.
+func TestRowsFromBeforeAColumn(t *testing.T) {
+	each(t, schema.Branch, func(w *world) {
+		w.createItem()
+		w.evolves(DDL{Apply: ApplyAll})
+		was := is("item", integer("id"), text("name"), integer("stock"))
+		now := is("item", integer("id"), text("name"), integer("stock"), text("colour"), integer("size"))
+		now.Details[4].Default = schema.Expression{Kind: schema.LiteralValue, Text: "5"}
+		named := is("item", integer("id"), text("name"), integer("stock"), text("tint"), integer("size"))
+		for i := range named.Details {
+			was.Details[min(i, 2)].ID, now.Details[i].ID, named.Details[i].ID = min(i, 2)+1, i+1, i+1
+		}
+		named.Details[4].Default = now.Details[4].Default
+		w.apply(tx(1, insert(item, "1", "a", "1")), tx(2, became(was, now)), tx(3, became(now, named)))
+		w.exec("ALTER TABLE item ALTER COLUMN tint SET DEFAULT 'none', ALTER COLUMN size SET DEFAULT 7")
+		w.evolves(DDL{Apply: ApplyAll})
+		w.apply(tx(4, insert(item, "2", "b", "2"), update(item, "1", "x", "1")), tx(5, insert(item, "3", "c", "3")))
+		w.want("SELECT id, name, stock, coalesce(tint, '-'), size FROM item ORDER BY id", "1 x 1 - 5\n2 b 2 - 5\n3 c 3 - 5")
+	})
+}
+
 // A statement that the database refuses is noted as failed, and everything else goes on.
 func TestDefineFails(t *testing.T) {
 	each(t, schema.Branch, func(w *world) {

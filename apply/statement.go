@@ -89,6 +89,9 @@ type plan struct {
 	sameKey bool   // the table here is keyed by the very columns that identify a row there
 	fires   bool   // triggers here follow each row that we write
 	drops   bool   // there are columns whose values are left out
+	// added are columns here that rows of source were written without, because they were added later; whole is source with them.
+	added []addition
+	whole *schema.Table
 
 	replaced uint64 // values for which others were bound: see Unmapped
 }
@@ -136,7 +139,40 @@ func newPlanSince(source *schema.Table, target *catalog.Table, engine schema.Eng
 		}
 		p.columns = append(p.columns, m)
 	}
+	p.complete(past)
 	return p, p.checkKey()
+}
+
+// complete finds the columns here that were added since the source's definition.
+func (p *plan) complete(past *past) {
+	for i := range p.target.Columns {
+		if slices.ContainsFunc(p.columns, func(m mapping) bool { return m.to == i }) {
+			continue
+		}
+		if a, ok := past.addition(p.target.TableName, p.target.Columns[i].Name); ok {
+			a.column.Name = p.target.Columns[i].Name
+			p.added = append(p.added, a)
+		}
+	}
+	if len(p.added) == 0 {
+		return
+	}
+	whole := *p.source
+	whole.Columns = slices.Clone(whole.Columns)
+	for _, a := range p.added {
+		whole.Columns = append(whole.Columns, a.column)
+	}
+	p.whole = schema.NewTable(whole)
+}
+
+// completed is an insert of a row as it would be had it been there when the columns were added.
+func (p *plan) completed(c *schema.Change) *schema.Change {
+	whole := *c
+	whole.Table, whole.After = p.whole, slices.Clone(c.After)
+	for _, a := range p.added {
+		whole.After = append(whole.After, a.value)
+	}
+	return &whole
 }
 
 // checkKey: the row that the origin means must be the row that is found here, so both must tell rows apart by the same

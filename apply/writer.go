@@ -321,9 +321,17 @@ func (w *writer) planChanges(ctx context.Context, tx *schema.Transaction) error 
 			w.tally.Filtered++
 			continue
 		}
-		err := w.planChange(p, c, tx)
+		q := p
+		if p.whole != nil && c.Op == schema.Insert && c.Decided == nil {
+			var err error
+			c = p.completed(c)
+			if q, err = w.planTable(ctx, c.Table); err != nil {
+				return locate(err, c, tx.Pos)
+			}
+		}
+		err := w.planChange(q, c, tx)
 		if errors.As(err, new(*unfitError)) {
-			err = w.misfit(p, c, tx, err)
+			err = w.misfit(q, c, tx, err)
 		}
 		if err != nil {
 			return locate(err, c, tx.Pos)
