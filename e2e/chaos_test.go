@@ -38,6 +38,11 @@ func chaos(t *testing.T, f *fleet.Fleet, w *fleet.Workload, wrong func(ctx conte
 	t.Logf("%d transactions, %v", total(f, w), digests)
 }
 
+// writers are applications that are always in the middle of something, and leave the machine time to do it.
+func writers() *fleet.Workload {
+	return &fleet.Workload{Writers: 4, Pause: sized(20*time.Millisecond, 5*time.Millisecond)}
+}
+
 // pause lets the workload go on for a while between two faults; nothing is proved by it.
 func pause(ctx context.Context, d time.Duration) {
 	select {
@@ -67,8 +72,8 @@ func working(ctx context.Context, f *fleet.Fleet, w *fleet.Workload) error {
 func TestKilledSidecars(t *testing.T) {
 	set := shared.Set(t)
 	f := company(t, set, binary(t, "CDC_RACE_BINARY"), three(set)...)
-	w := &fleet.Workload{Writers: 4, Pause: 5 * time.Millisecond}
-	kills := sized(8, 20)
+	w := writers()
+	kills := sized(6, 20)
 	chaos(t, f, w, func(ctx context.Context) {
 		for range kills {
 			o := f.Offices[rand.IntN(len(f.Offices))]
@@ -85,7 +90,7 @@ func TestKilledSidecars(t *testing.T) {
 func TestCutLinks(t *testing.T) {
 	set := shared.Set(t)
 	f := company(t, set, binary(t, "CDC_RACE_BINARY"), three(set)...)
-	w := &fleet.Workload{Writers: 4, Pause: 5 * time.Millisecond}
+	w := writers()
 	chaos(t, f, w, func(ctx context.Context) {
 		for i := range sized(3, 9) {
 			link := f.Offices[i%len(f.Offices)].Link
@@ -104,7 +109,7 @@ func TestCutLinks(t *testing.T) {
 func TestLostQueues(t *testing.T) {
 	set := shared.Set(t)
 	f := company(t, set, binary(t, "CDC_RACE_BINARY"), three(set)...)
-	w := &fleet.Workload{Writers: 4, Pause: 5 * time.Millisecond}
+	w := writers()
 	chaos(t, f, w, func(ctx context.Context) {
 		for _, name := range []string{"north", "head", "south"} {
 			lose(ctx, t, f, set.RabbitMQ[0], name)
@@ -160,7 +165,8 @@ func TestRestartedServers(t *testing.T) {
 		MariaDBOptions: []string{"--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1"},
 	})
 	f := company(t, set, binary(t, "CDC_RACE_BINARY"), three(set)...)
-	w := &fleet.Workload{Writers: 4, Pause: 5 * time.Millisecond, Tolerate: true}
+	w := writers()
+	w.Tolerate = true
 	chaos(t, f, w, func(ctx context.Context) {
 		for _, fault := range faults(set) {
 			pause(ctx, time.Second)

@@ -163,8 +163,8 @@ func captured(t *testing.T, o *fleet.Office, statements ...string) {
 	}
 }
 
-// contestedRows is how many rows all three offices change.
-const contestedRows = 200
+// contestedRows is how many rows all three offices change: each batch with each last digit more than once.
+var contestedRows = sized(60, 200)
 
 // What each office does to the rows while the links are cut. Rows are told by the last digit of their id; the batch of a row
 // (id % 3) says in which order the offices come.
@@ -256,8 +256,8 @@ func conflicts(t *testing.T, set *servers.Set, space string, offices []fleet.Spe
 func judgeRows(t *testing.T, table string, rows map[int64]item) {
 	t.Helper()
 	wrong := 0
-	for id := int64(1); id <= contestedRows+20; id++ {
-		inserted := id > contestedRows
+	for id := int64(1); id <= int64(contestedRows)+20; id++ {
+		inserted := id > int64(contestedRows)
 		if digit := id % 10; !inserted && digit >= 1 && digit <= 4 {
 			continue
 		}
@@ -341,9 +341,9 @@ func judgeLog(t *testing.T, table string, rows map[int64]item, entries map[strin
 		return
 	}
 	wrong := 0
-	for id := int64(1); id <= contestedRows+20; id++ {
+	for id := int64(1); id <= int64(contestedRows)+20; id++ {
 		for _, office := range []string{"head", "north", "south"} {
-			deleted := id <= contestedRows && slices.Contains(map[string][]int64{"head": {1, 4}, "north": {2, 4}, "south": {3}}[office], id%10)
+			deleted := id <= int64(contestedRows) && slices.Contains(map[string][]int64{"head": {1, 4}, "north": {2, 4}, "south": {3}}[office], id%10)
 			row, there := rows[id]
 			if there && row.By == office || !there && deleted {
 				continue // it shows
@@ -436,11 +436,12 @@ func resolveOne(t *testing.T, f *fleet.Fleet, bin string) {
 	sameItems(t, f, "manual")
 }
 
-// 2,000 increments from three offices at once, a link cut among them: the sum is exact everywhere.
+// Increments from three offices at once, 2,000 of them with FULL=1, a link cut among them: the sum is exact everywhere.
 func TestCountersAddUp(t *testing.T) {
 	set := shared.Set(t)
 	f := contested(t, set, binary(t, "CDC_RACE_BINARY"), "public", three(set))
-	const counters, increments = 10, 2000
+	const counters = 10
+	increments := sized(800, 2000)
 	for id := 1; id <= counters; id++ {
 		captured(t, f.Head(), fmt.Sprintf("INSERT INTO adding VALUES (%d, 'counter', 0, 0, 'head')", id))
 	}
@@ -470,7 +471,7 @@ func TestCountersAddUp(t *testing.T) {
 	for _, i := range items(t, f.Head(), "adding") {
 		sum += i.Stock
 	}
-	if sum != increments {
+	if sum != int64(increments) {
 		t.Errorf("%d increments are %d", increments, sum)
 	}
 }
@@ -498,7 +499,8 @@ func TestAHotRow(t *testing.T) {
 	captured(t, f.Head(), "INSERT INTO latest VALUES (1, 'hot', 0, 0, 'head')")
 	sameItems(t, f, "latest")
 	before := restarts(t, f)
-	const every, long = 10 * time.Millisecond, 20 * time.Second
+	const every = 10 * time.Millisecond
+	long := sized(8*time.Second, 20*time.Second)
 	var wg sync.WaitGroup
 	writing, stop := context.WithTimeout(within(t, stuck), long)
 	defer stop()
@@ -528,7 +530,7 @@ func TestAHotRow(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("%s: %d updates, %d conflicts, %d held, clocks %+v, row %+v", o.Name, done[i], s.Conflicts.Total, s.Clocks.Held, s.Clocks, items(t, o, "latest")[1])
-		if done[i] < 100 {
+		if done[i] < sized(40, 100) {
 			t.Errorf("%s: only %d updates", o.Name, done[i])
 		}
 	}
@@ -563,11 +565,11 @@ func TestKilledSidecarsWithConflicts(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				pause(writing, 5*time.Millisecond)
+				pause(writing, sized(20*time.Millisecond, 5*time.Millisecond))
 			}
 		})
 	}
-	for range sized(8, 30) {
+	for range sized(6, 30) {
 		o := f.Offices[rand.IntN(len(f.Offices))]
 		o.Kill()
 		if err := o.Start(); err != nil {

@@ -14,7 +14,7 @@ import (
 func TestThreeOfficesEndEqual(t *testing.T) {
 	set := shared.Set(t)
 	f := company(t, set, binary(t, "CDC_RACE_BINARY"), three(set)...)
-	flow(t, f, sized(10*time.Second, 30*time.Second))
+	flow(t, f, sized(5*time.Second, 30*time.Second))
 }
 
 // The same with MariaDB as the head, and a branch on the head's own server: offices may share a server.
@@ -25,7 +25,7 @@ func TestMariaDBAsTheHead(t *testing.T) {
 		fleet.Spec{Name: "north", Role: schema.Branch, Database: set.Postgres[0]},
 		fleet.Spec{Name: "south", Role: schema.Branch, Database: set.MariaDB[0]},
 	)
-	flow(t, f, sized(8*time.Second, 30*time.Second))
+	flow(t, f, sized(4*time.Second, 30*time.Second))
 }
 
 func flow(t *testing.T, f *fleet.Fleet, long time.Duration) {

@@ -30,7 +30,7 @@ func TestVerifyUnderLoad(t *testing.T) {
 		}
 		return nil
 	}))
-	until, again := time.Now().Add(sized(12*time.Second, time.Minute)), 0
+	until, again := time.Now().Add(sized(8*time.Second, time.Minute)), 0
 	for ; again == 0 || time.Now().Before(until); again++ {
 		wantAll(t, asked(t, f.Head(), bin, 0, "verify"), 2)
 		wantAll(t, asked(t, f.Offices[1+again%2], bin, 0, "verify"), 1)

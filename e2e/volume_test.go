@@ -120,7 +120,7 @@ func TestABacklogArrivesInOrder(t *testing.T) {
 	south := f.Offices[2]
 	south.Link.Cut()
 	const changes = 50 // in a transaction, the counter among them
-	transactions := sized(100_000, 1_000_000) / changes
+	transactions := sized(50_000, 1_000_000) / changes
 	if err := backlog(ctx, f.Head(), transactions, changes); err != nil {
 		t.Fatal(err)
 	}
