@@ -36,7 +36,8 @@ func TestOrderOverSeveralWindows(t *testing.T) {
 			seen++
 			d.Settle()
 		}
-		if seen == len(out) {
+		// Not before a second has gone by: a broker that is slow puts acknowledgements off, and forgets them with the channel.
+		if seen == len(out) && len(batch) == 0 {
 			return errDone
 		}
 		return nil

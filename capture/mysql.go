@@ -295,8 +295,8 @@ func (m *MySQL) Close(context.Context) error {
 	if m.syncer != nil {
 		m.syncer.Close() // ends its connection by a KILL from a second one, for which it waits at most 10 s
 	}
-	// A connection that the server has ended is closed already.
-	if err := m.db.Close(); err != nil && !errors.Is(err, driver.ErrBadConn) {
+	// A connection that the server has ended is closed already. The driver has a second error for that, which it keeps to itself.
+	if err := m.db.Close(); err != nil && !errors.Is(err, driver.ErrBadConn) && err.Error() != "bad connection" {
 		return fmt.Errorf("close the connection to the database: %w", err)
 	}
 	return nil
