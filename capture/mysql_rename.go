@@ -15,6 +15,7 @@ func sortNames(names []schema.TableName) {
 // t TO _t_del, _t_gho TO t. What counts is which table stands where in the end.
 func (c *mysqlChange) rename(pairs []mysqlRename) error {
 	stands := map[schema.TableName]schema.TableName{} // by place: which table, by its name before; none: no table
+	by := map[schema.TableName]schema.TableName{}     // where a table went first
 	var places []schema.TableName
 	none := schema.TableName{}
 	for _, r := range pairs {
@@ -27,6 +28,9 @@ func (c *mysqlChange) rename(pairs []mysqlRename) error {
 			places = append(places, r.to)
 		}
 		stands[r.from], stands[r.to] = none, table
+		if !moved {
+			by[table] = r.to
+		}
 	}
 	was, aside, takes := map[schema.TableName]*schema.Definition{}, map[schema.TableName]*schema.Definition{}, map[schema.TableName]bool{}
 	for _, place := range places {
@@ -51,7 +55,7 @@ func (c *mysqlChange) rename(pairs []mysqlRename) error {
 			c.define(table, table, nil)
 		}
 	}
-	if err := c.moveAll(moves, was); err != nil {
+	if err := c.moveAll(moves, by); err != nil {
 		return err
 	}
 	for _, place := range places {
@@ -64,21 +68,40 @@ func (c *mysqlChange) rename(pairs []mysqlRename) error {
 	return nil
 }
 
-// moveAll renames tables, each when its new place is free. Those that exchanged their places become one another where they are.
-func (c *mysqlChange) moveAll(moves []mysqlRename, was map[schema.TableName]*schema.Definition) error {
+// maxThirds bounds the search for a third place that is sent.
+const maxThirds = 8
+
+// moveAll renames tables, each when its new place is free. Of those that exchange their places one goes by a third, as it did in
+// the statement: their rows go with them.
+func (c *mysqlChange) moveAll(moves []mysqlRename, by map[schema.TableName]schema.TableName) error {
 	for len(moves) > 0 {
-		free := max(slices.IndexFunc(moves, func(r mysqlRename) bool { return c.ddl.known[r.to] == nil }), 0)
-		r := moves[free]
-		moves = slices.Delete(moves, free, free+1)
-		from := r.from
-		if c.ddl.known[r.to] != nil || c.ddl.known[from] != was[from] {
-			from = r.to
+		next := slices.IndexFunc(moves, func(r mysqlRename) bool { return c.ddl.known[r.to] == nil })
+		if next < 0 {
+			occupied := func(place schema.TableName) bool { return c.ddl.known[place] != nil }
+			r := &moves[max(slices.IndexFunc(moves, func(r mysqlRename) bool { return !occupied(by[r.from]) }), 0)]
+			third := by[r.from]
+			for n := 0; occupied(third) || n < maxThirds && !c.takes(third); n++ {
+				third.Name += "_"
+			}
+			c.define(r.from, third, c.renamed(c.ddl.known[r.from], third))
+			r.from = third
+			continue
 		}
-		if err := c.moved(from, r.to, was[r.from]); err != nil {
+		r := moves[next]
+		moves = slices.Delete(moves, next, next+1)
+		if err := c.moved(r.from, r.to, c.ddl.known[r.from]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// renamed is a table as it is called at another place.
+func (c *mysqlChange) renamed(content *schema.Definition, to schema.TableName) *schema.Definition {
+	is := renameGenerated(content, to.Name)
+	is.TableName = c.fleet(to)
+	is.Table = schema.NewTable(*is.Table)
+	return is
 }
 
 // moved defines what stands at a place now. content is the table that moved there, as it was; nil: nobody knows it.
@@ -89,14 +112,10 @@ func (c *mysqlChange) moved(from, to schema.TableName, content *schema.Definitio
 	}
 	is := now
 	if !exact && content != nil {
-		is = renameGenerated(content, to.Name)
-		is.TableName = c.fleet(to)
-		is.Table = schema.NewTable(*is.Table)
+		is = c.renamed(content, to)
 	}
 	if is == nil && c.ddl.known[from] != nil { // it went further since: the next statement says where to
-		is = renameGenerated(c.ddl.known[from], to.Name)
-		is.TableName = c.fleet(to)
-		is.Table = schema.NewTable(*is.Table)
+		is = c.renamed(c.ddl.known[from], to)
 	}
 	c.define(from, to, c.identified(from, is, mysqlMoves{}))
 	return nil

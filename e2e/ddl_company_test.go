@@ -59,6 +59,15 @@ func newEvolving(t *testing.T, set *servers.Set, bin, ddl string, offices []flee
 	return e
 }
 
+// mariaDBFirst is a head with a MariaDB, and two branches with a Postgres each.
+func mariaDBFirst(set *servers.Set) []fleet.Spec {
+	return []fleet.Spec{
+		{Name: "head", Role: schema.Head, Database: set.MariaDB[0]},
+		{Name: "north", Role: schema.Branch, Database: set.Postgres[0]},
+		{Name: "south", Role: schema.Branch, Database: set.Postgres[1]},
+	}
+}
+
 // quoted is a name in an office's words.
 func quoted(o *fleet.Office, name string) string {
 	if o.Postgres() {
