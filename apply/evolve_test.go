@@ -205,7 +205,7 @@ func TestRowsFromBeforeAColumn(t *testing.T) {
 		}
 		named.Details[4].Default = now.Details[4].Default
 		w.apply(tx(1, insert(item, "1", "a", "1")), tx(2, became(was, now)), tx(3, became(now, named)))
-		w.exec("ALTER TABLE item ALTER COLUMN tint SET DEFAULT 'none', ALTER COLUMN size SET DEFAULT 7")
+		w.exec("ALTER TABLE item ALTER COLUMN tint SET DEFAULT (concat('none')), ALTER COLUMN size SET DEFAULT 7")
 		w.evolves(DDL{Apply: ApplyAll})
 		w.apply(tx(4, insert(item, "2", "b", "2"), update(item, "1", "x", "1")), tx(5, insert(item, "3", "c", "3")))
 		w.want("SELECT id, name, stock, coalesce(tint, '-'), size FROM item ORDER BY id", "1 x 1 - 5\n2 b 2 - 5\n3 c 3 - 5")

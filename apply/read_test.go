@@ -193,10 +193,14 @@ func TestStretchByIndex(t *testing.T) {
 		table := r.table("big")
 		r.begin2()
 		r.get(table, false, row("0", "b0", gone))
+		reader := w.applier.withSession(r.session)
+		if _, err := reader.Definition(w.Context(), table.TableName); err != nil { // MySQL's definitions are in tables, whose rows it counts too
+			w.Fatal(err)
+		}
 		for range 8 { // the server may plan it otherwise when it is used to it
 			for _, from := range []schema.Row{row("0", "b2000", gone), row("2", "b8000", gone), row("2", "b9900", gone)} {
 				read := func() {
-					_, rows, more, err := w.applier.withSession(r.session).Stretch(w.Context(), table.TableName, from, 50, plenty)
+					_, rows, more, err := reader.Stretch(w.Context(), table.TableName, from, 50, plenty)
 					if err != nil || len(rows) != 50 || !more {
 						w.Fatal(len(rows), more, err)
 					}

@@ -10,7 +10,6 @@ import (
 	"math"
 	"math/big"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,6 +19,7 @@ import (
 
 	"cdc-sidecar/catalog"
 	"cdc-sidecar/schema"
+	"cdc-sidecar/servers"
 )
 
 // The types whose values are sent to and fro, as each engine has them. Both a name of a type and its DDL.
@@ -254,7 +254,11 @@ func draw(t *rapid.T, engine schema.Engine, c *schema.Column) string {
 		}
 		return rapid.StringOfN(rapid.RuneFrom([]rune("01")), n, n, -1).Draw(t, "value")
 	case schema.KindJSON:
-		return pick("1", `{"a": [1, 2.5, null, "x\"y"]}`, `[]`, `"😀"`, `{"b": 1, "a": 2}`, `12345678901234567890123`, `0.1234567890123456789`)
+		values := []string{"1", `{"a": [1, 2.5, null, "x\"y"]}`, `[]`, `"😀"`, `{"b": 1, "a": 2}`, `12345678901234567890123`, `0.1234567890123456789`}
+		if !postgres && servers.Oracle() { // whose JSON has no other numbers than doubles and those of 64 bits
+			values = values[:5]
+		}
+		return pick(values...)
 	case schema.KindEnum:
 		return pick(c.Labels...)
 	case schema.KindSet:
@@ -357,7 +361,7 @@ func drawTime(t *rapid.T, c *schema.Column, postgres bool) string {
 	case c.Kind == schema.KindTime && postgres:
 		return pick([]string{"24:00:00", "10:11:12" + fraction, "00:00:00" + fraction})
 	case c.Kind == schema.KindTime:
-		return pick([]string{"838:59:59", "-838:59:59", "24:00:01", "-00:00:01" + fraction, "10:11:12" + fraction})
+		return pick([]string{"10:11:12" + fraction, "00:00:00" + fraction, "838:59:59", "-838:59:59", "24:00:01", "-00:00:01" + fraction}) // Postgres takes the first two
 	case c.Kind == schema.KindTimestampTZ && !postgres:
 		return pick([]string{"1970-01-01 00:00:01", "2038-01-19 03:14:07", "2024-02-29 12:00:00", "0000-00-00 00:00:00"}[:3]) + fraction
 	}
@@ -378,12 +382,7 @@ func drawTime(t *rapid.T, c *schema.Column, postgres bool) string {
 func TestAnyValue(t *testing.T) {
 	asksServers(t)
 	postgres := newTyped(postgresWorld(t, schema.Branch), postgresTypes)
-	mysql := mysqlWorld(t, schema.Branch)
-	types := slices.Clone(mariadbTypes)
-	if !strings.Contains(mysql.rows("SELECT VERSION()"), "MariaDB") {
-		types = slices.DeleteFunc(types, func(t string) bool { return t == "uuid" || t == "inet6" })
-	}
-	mariadb := newTyped(mysql, types)
+	mariadb := newTyped(mysqlWorld(t, schema.Branch), mariadbTypes)
 	worlds := []*typed{postgres, mariadb}
 	accepted, refusals := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
