@@ -70,6 +70,8 @@ func TestEveryFieldIsDescribed(t *testing.T) {
 		ConflictCount{},
 		SchemaChanges{},
 		SchemaStep{},
+		Drift{},
+		DriftTable{},
 		Clocks{},
 		Sync{},
 		Joining{},

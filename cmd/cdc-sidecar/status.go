@@ -52,7 +52,8 @@ func (p *program) showStatus(cmd *cobra.Command, c *client, before string) error
 	return p.report(cmd, answer{
 		Text: before + statusText(s, time.Now()),
 		Summary: map[string]any{
-			"state": s.State, "unsent": s.Journal.Unsent(), "conflicts": s.Conflicts.Total, "open": s.Conflicts.Open, "parked": s.Parked, "held_ddl": s.DDL.Held, "failed_ddl": s.DDL.Failed, "reasons": s.Reasons(),
+			"state": s.State, "unsent": s.Journal.Unsent(), "conflicts": s.Conflicts.Total, "open": s.Conflicts.Open, "parked": s.Parked, "held_ddl": s.DDL.Held, "failed_ddl": s.DDL.Failed,
+			"drift": driftCount(&s), "reasons": s.Reasons(),
 		},
 		Result: s,
 	})
@@ -106,6 +107,7 @@ func statusText(s admin.Status, now time.Time) string {
 		fmt.Fprintf(&b, "! parked changes: %d (another row has their unique key, their table is not here as they need it, or they stand behind one that is parked)\n", n)
 	}
 	b.WriteString(schemaChangesText(s.DDL))
+	b.WriteString(driftText(&s))
 	for _, f := range s.Findings {
 		fmt.Fprintf(&b, "! %s\n", f.Message)
 	}
