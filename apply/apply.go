@@ -117,6 +117,8 @@ type Options struct {
 	Passed func(ctx context.Context, mark uint64) error
 	// DDL says what is done with other offices' schema changes.
 	DDL DDL
+	// Ordered is told, at a branch, of a table that is to be compared with the head's: its order is durable among the joins.
+	Ordered func(name string, o schema.RowsOrder)
 	// Now is the wall clock; nil: time.Now.
 	Now func() time.Time
 }

@@ -207,6 +207,7 @@ func (s *sidecar) applyOptions() apply.Options {
 	o := apply.Options{Office: s.cfg.Office, Role: s.cfg.Role, Receive: s.cfg.Receives, Unmapped: s.cfg.Unmapped, DDL: s.cfg.DDL.DDL, Log: s.log}
 	if s.cfg.Role == schema.Branch {
 		o.Hold, o.Passed = s.clocks, hurried{s.clocks, s.db.hurry}.Passed
+		o.Ordered = func(name string, r schema.RowsOrder) { s.equal.client.Ordered(name, r) }
 		return o
 	}
 	o.Clocks, o.Drift = hurried{s.clocks, s.db.hurry}, s.cfg.ClockDrift
