@@ -71,6 +71,7 @@ func TestEveryFieldIsDescribed(t *testing.T) {
 		SchemaChanges{},
 		SchemaStep{},
 		Drift{},
+		WaitingTable{},
 		DriftTable{},
 		Clocks{},
 		Sync{},

@@ -40,6 +40,7 @@ type Status struct {
 	Apply     Apply          `json:"apply"`
 	Conflicts ConflictCounts `json:"conflicts"`       // at the head; zero at a branch
 	Parked    uint64         `json:"parked"`          // changes that wait here: another row has their unique key, or their table lacks what they need
+	Waiting   []WaitingTable `json:"waiting"`         // of Parked, by table
 	DDL       SchemaChanges  `json:"ddl"`             // other offices' schema changes, as far as they are not done here
 	Drift     *Drift         `json:"drift,omitempty"` // at a branch: where its tables differ from the head's; nil: nobody has looked yet
 	Clocks    Clocks         `json:"clocks"`
@@ -53,6 +54,13 @@ type Status struct {
 
 	Notices  []string         `json:"notices"`  // what an operator should know and need not mend now
 	Findings []schema.Finding `json:"findings"` // doctor's, as far as the running sidecar met them
+}
+
+// WaitingTable is a table of which changes are parked.
+type WaitingTable struct {
+	Table   string `json:"table"` // as the fleet calls it
+	Changes uint64 `json:"changes"`
+	Needs   string `json:"needs,omitempty"` // what the table here lacks, and the statement that mends it; empty: a unique key is taken
 }
 
 // SchemaChanges are steps of other offices' schema changes that were not done here.
@@ -459,6 +467,9 @@ func (s Status) filled() Status {
 	}
 	if s.Notices == nil {
 		s.Notices = []string{}
+	}
+	if s.Waiting == nil {
+		s.Waiting = []WaitingTable{}
 	}
 	if s.Joining != nil && s.Joining.Tables == nil {
 		joining := *s.Joining

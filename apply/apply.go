@@ -137,7 +137,8 @@ type Applier struct {
 	streams   map[schema.Office]*stream
 	idle      []session
 	notified  map[schema.TableName]time.Time
-	parked    disputes // see disputed; nil: to be read
+	parked    disputes                    // see disputed; nil: to be read
+	needs     map[schema.TableName]string // see WaitingTable.Needs; not to be changed
 	counts    map[Conflict]uint64
 	again     []schema.Change
 	evolution *evolution                                  // nil: to be read

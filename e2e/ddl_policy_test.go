@@ -90,12 +90,12 @@ func TestNoSchemaChanges(t *testing.T) {
 		if statement == "" {
 			t.Fatalf("%s holds %v", o.Name, held)
 		}
-		tells(t, o, bin, statement)
 		drift := map[string]string{"goods": "column price is not here (held here: " + statement}
 		if o == south {
 			drift["still"] = "column alone is here alone"
 		}
 		drifts(t, head, o, bin, drift)
+		tells(t, o, bin, statement, "column price: the table here has no such column; remedy: ALTER TABLE ")
 		if o == south {
 			unlogged(t, o, `ALTER TABLE still DROP COLUMN alone`)
 		}

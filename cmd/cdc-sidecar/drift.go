@@ -181,18 +181,18 @@ func (d *drift) run(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
+			next := driftEvery
+			if found := d.found(); found != nil && found.Different > 0 {
+				next = driftStanding
+			}
 			switch {
 			case err != nil:
 				d.s.log.Warn("the tables cannot be held against the head's", "cause", err)
-				timer.Reset(driftEvery)
 			case unsure:
-				timer.Reset(wait)
+				next = min(next, wait)
 				wait = min(2*wait, driftEvery)
-			case d.found().Different > 0:
-				timer.Reset(driftStanding)
-			default:
-				timer.Reset(driftEvery)
 			}
+			timer.Reset(next)
 		}
 	}
 }

@@ -31,7 +31,7 @@ func differences(c *Config, theirs, ours definitions, unwanted []schema.TableNam
 		var lines []string
 		switch {
 		case here != nil:
-			lines = catalog.Equivalent(d, here)
+			lines = catalog.Drift(d, here)
 		case c.Receives(name):
 			lines = []string{notHere}
 		}

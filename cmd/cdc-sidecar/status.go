@@ -106,6 +106,13 @@ func statusText(s admin.Status, now time.Time) string {
 	if n := s.Parked; n > 0 {
 		fmt.Fprintf(&b, "! parked changes: %d (another row has their unique key, their table is not here as they need it, or they stand behind one that is parked)\n", n)
 	}
+	for _, w := range s.Waiting {
+		needs := w.Needs
+		if needs == "" {
+			needs = "another row has their unique key"
+		}
+		fmt.Fprintf(&b, "  %s: %d: %s\n", printable(w.Table), w.Changes, printable(needs))
+	}
 	b.WriteString(schemaChangesText(s.DDL))
 	b.WriteString(driftText(&s))
 	for _, f := range s.Findings {

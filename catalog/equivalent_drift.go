@@ -1,11 +1,56 @@
 package catalog
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
 	"cdc-sidecar/schema"
 )
+
+// Drift is Equivalent but for what stems from here: where a table of this office was made at the other, whose engine is not this one,
+// the other's types are what ours became there, and its constraints those of ours that it has words for. Held against ours they
+// look wider, or fewer, and nothing of it is a difference.
+func Drift(source, here *schema.Definition) []string {
+	differs := Equivalent(source, here)
+	if len(differs) == 0 || (source.Engine == schema.Postgres) == (here.Engine == schema.Postgres) {
+		return differs
+	}
+	back := Equivalent(here, source)
+	differs = slices.DeleteFunc(differs, func(line string) bool { return wordless(line, back) || becameThere(line, back, source, here) })
+	if len(differs) == 0 {
+		return nil
+	}
+	return differs
+}
+
+// wordless reports whether a line is about a constraint here of which the other's engine has no equal: held against ours, it lacks none.
+func wordless(line string, back []string) bool {
+	what, alone := strings.CutSuffix(line, " is here alone")
+	return alone && !strings.HasPrefix(what, "column ") && !slices.Contains(back, strings.TrimPrefix(what, "unique ")+" is not here")
+}
+
+// becameThere reports whether a line is about a type which is there what ours becomes there.
+func becameThere(line string, back []string, source, here *schema.Definition) bool {
+	if !strings.Contains(line, " here, and would be ") {
+		return false
+	}
+	for i := range here.Columns {
+		name := here.Columns[i].Name
+		at := source.Column(name)
+		if at < 0 || !strings.HasPrefix(line, "column "+name+": it is ") || slices.ContainsFunc(back, func(b string) bool { return strings.HasPrefix(b, "column "+name+":") }) {
+			continue
+		}
+		types, err := definitionTypes(source.Engine, cmp.Or(source.Schema, "public"), here)
+		if err != nil {
+			return false
+		}
+		mapped, there := mappedColumn(source.Engine, here, i, types[i]), &source.Columns[at]
+		return mapped.Kind == there.Kind && schema.Widens(&mapped, there) && schema.Widens(there, &mapped) ||
+			mapped.Kind == schema.KindNative && there.Kind == schema.KindNative && sameNative(mapped.Native, there.Native)
+	}
+	return false
+}
 
 // Mend is a statement that makes a table here more like another office's.
 type Mend struct {

@@ -56,3 +56,38 @@ func TestMends(t *testing.T) {
 		}
 	}
 }
+
+// What was made here is there in the other's words, which say more or less than ours; what somebody changed differs all the same.
+func TestDrift(t *testing.T) {
+	made := changed(orders(schema.MariaDB), func(d *schema.Definition) {
+		add(d, define(schema.MariaDB, "x", nil, "words text|null"))
+		add(d, define(schema.MariaDB, "x", nil, "big bigint unsigned"))
+		d.Checks = []schema.Check{{Name: "ours", Expression: schema.Expression{Kind: schema.NativeText, Text: "json_valid(`data`)"}}, {Name: "plain", Expression: portableText(`"price" > 0`)}}
+	})
+	there, err := mirror(schema.Postgres, made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there = changed(there, func(d *schema.Definition) { d.Checks = d.Checks[len(d.Checks)-1:] })
+	for name, c := range map[string]struct {
+		there, here *schema.Definition
+		wants       string // the only line begins so; empty: there is none
+	}{
+		"as it was made":              {there, made, ""},
+		"as it was made there":        {made, there, ""},
+		"a type that is narrower":     {there, changed(made, func(d *schema.Definition) { retype(d, "customer smallint") }), "column customer: it is "},
+		"a text that is shorter":      {changed(there, func(d *schema.Definition) { retype(d, "note text|null") }), changed(made, func(d *schema.Definition) { retype(d, "note varchar(20)|null") }), "column note: it is "},
+		"a type that is another":      {changed(there, func(d *schema.Definition) { retype(d, "big numeric") }), made, "column big: it is "},
+		"a check that the other has":  {there, changed(made, func(d *schema.Definition) { d.Checks = d.Checks[:1] }), "check plain is not here"},
+		"a check that the other lost": {changed(there, func(d *schema.Definition) { d.Checks = nil }), made, "check plain is here alone"},
+		"a column more":               {there, changed(made, func(d *schema.Definition) { add(d, define(schema.MariaDB, "x", nil, "more int|null")) }), "column more is here alone"},
+	} {
+		got := Drift(c.there, c.here)
+		if c.wants == "" && got != nil || c.wants != "" && (len(got) != 1 || !strings.HasPrefix(got[0], c.wants)) {
+			t.Errorf("%s: %q, want %q", name, got, c.wants)
+		}
+	}
+	if len(Equivalent(there, made)) == 0 {
+		t.Error("held against what it was made from, the table there is the same without further thought: the test shows nothing")
+	}
+}
