@@ -117,8 +117,6 @@ type Options struct {
 	Passed func(ctx context.Context, mark uint64) error
 	// DDL says what is done with other offices' schema changes.
 	DDL DDL
-	// Ordered is told, at a branch, of a table that is to be compared with the head's: its order is durable among the joins.
-	Ordered func(name string, o schema.RowsOrder)
 	// Now is the wall clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -137,13 +135,13 @@ type Applier struct {
 	streams   map[schema.Office]*stream
 	idle      []session
 	notified  map[schema.TableName]time.Time
-	parked    disputes                    // see disputed; nil: to be read
-	needs     map[schema.TableName]string // see WaitingTable.Needs; not to be changed
+	parked    disputes // see disputed; nil: to be read
 	counts    map[Conflict]uint64
 	again     []schema.Change
 	evolution *evolution                                  // nil: to be read
 	defined   uint64                                      // counts what changed tables: who has read definitions before reads them again
 	writers   map[schema.TableName]map[schema.Office]bool // branches that wrote a table which this office itself does not
+	asked     map[columnOf]bool                           // columns of which this office's log says no more than is known; see writer.ask
 	caughtUp  bool                                        // the clocks know what was applied in the life before
 	triedAt   time.Time
 	lookedAt  time.Time
@@ -178,7 +176,7 @@ func New(target Target, o Options) *Applier {
 	}
 	return &Applier{
 		target: target, options: o, patience: busyLimit, streams: map[schema.Office]*stream{}, notified: map[schema.TableName]time.Time{},
-		counts: map[Conflict]uint64{}, writers: map[schema.TableName]map[schema.Office]bool{},
+		asked: map[columnOf]bool{}, counts: map[Conflict]uint64{}, writers: map[schema.TableName]map[schema.Office]bool{},
 		widths: map[schema.TableName]int{},
 	}
 }

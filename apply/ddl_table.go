@@ -121,7 +121,7 @@ type evolution struct {
 // evolved reads what the database knows of schema changes, unless that is known.
 func (a *Applier) evolved(ctx context.Context, ses session) error {
 	a.mu.Lock()
-	known := a.evolution
+	known, since := a.evolution, a.defined
 	a.mu.Unlock()
 	if known == nil && a.options.DDL.Apply != "" {
 		rows, err := ses.ddl(ctx, a.options.Office)
@@ -133,7 +133,9 @@ func (a *Applier) evolved(ctx context.Context, ses session) error {
 			return err
 		}
 		a.mu.Lock()
-		a.evolution = known
+		if a.defined == since { // else there may be more by now
+			a.evolution = known
+		}
 		a.mu.Unlock()
 	}
 	if known != nil && ses.defs().past != known.past {

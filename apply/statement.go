@@ -92,6 +92,8 @@ type plan struct {
 	// added are columns here that rows of source were written without, because they were added later; whole is source with them.
 	added []addition
 	whole *schema.Table
+	// unexplained are the columns here that rows of source lack and nobody knows why; see writer.ask.
+	unexplained []string
 
 	replaced uint64 // values for which others were bound: see Unmapped
 }
@@ -149,9 +151,12 @@ func (p *plan) complete(past *past) {
 		if slices.ContainsFunc(p.columns, func(m mapping) bool { return m.to == i }) {
 			continue
 		}
-		if a, ok := past.addition(p.target.TableName, p.target.Columns[i].Name); ok {
-			a.column.Name = p.target.Columns[i].Name
+		name := p.target.Columns[i].Name
+		if a, ok := past.addition(p.target.TableName, name); ok {
+			a.column.Name = name
 			p.added = append(p.added, a)
+		} else if !p.target.Columns[i].Generated {
+			p.unexplained = append(p.unexplained, name)
 		}
 	}
 	if len(p.added) == 0 {

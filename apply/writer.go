@@ -48,7 +48,6 @@ type writer struct {
 	before    int   // how many changes of it came in its earlier parts
 	committed int   // how many are committed
 	first     *step // moves the progress row
-	orders    []schema.RowsOrder
 
 	met bool // rows are likely to be here where the next chunk is
 
@@ -67,7 +66,7 @@ func (w *writer) start(s *stream, ses session, parts bool) {
 	w.stream, w.ses, w.parts, w.tally, w.last = s, ses, parts, Stats{}, nil
 	w.sequences.log, w.cascade = s.applier.options.Log, cascading{}
 	w.plainly, w.chunks = nil, false
-	w.defined, w.inPieces, w.before, w.committed, w.first, w.orders = false, false, 0, 0, nil, nil
+	w.defined, w.inPieces, w.before, w.committed, w.first = false, false, 0, 0, nil
 	w.stamps, w.decided, w.conflicts, w.unparked, w.collision, w.known = nil, nil, nil, nil, nil, 0
 	w.disputed, w.waiting, w.began = s.applier.disputed(), disputes{}, time.Now()
 	if s.applier.options.Clocks != nil {
@@ -451,6 +450,11 @@ func (w *writer) planTable(ctx context.Context, t *schema.Table) (*plan, error) 
 		d.forget() // somebody may have changed the table meanwhile
 		p, err = d.plan(ctx, t)
 	}
+	if err == nil && w.unexplained(p) {
+		if err = w.ask(ctx, p); err == nil {
+			p, err = d.plan(ctx, t)
+		}
+	}
 	if errors.Is(err, errDropped) {
 		w.tally.Dropped++
 		return nil, nil
@@ -655,7 +659,6 @@ func (w *writer) commit(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	w.stream.applier.ordered(w) // it may be committed all the same, and a comparison in vain costs little
 	if v := w.ses.judge(err); w.last != nil && v.fault != transient {
 		return explain(err, v, w.last, w.ses.user())
 	}

@@ -32,7 +32,8 @@ type mysqlDefinitions struct {
 	next  int                                     // the ID of the next new column
 }
 
-// begin makes a column's ID that no earlier column had, whether it is remembered or not: by the statement's time in the log.
+// begin makes a column's ID that no earlier column had, whether it is remembered or not: by the statement's time in the log, and
+// those that are remembered.
 func (d *mysqlDefinitions) begin(at time.Time) { d.next = max(d.next, int(at.Unix())) }
 
 // mysqlSight is what the catalog said, and a place of the log that was not before that.
@@ -59,7 +60,6 @@ type mysqlChange struct {
 	*mysqlDecoder
 	query string // as the log has it
 	at    *mysqlPosition
-	rows  bool // rows of the tables come or go with it that the log does not have
 }
 
 // schemaChange takes a statement in that may define tables.
@@ -72,7 +72,7 @@ func (d *mysqlDecoder) schemaChange(s mysqlStatement, ownSchema, query string) e
 		return err
 	}
 	d.ddl.begin(d.assembler.commit)
-	c := &mysqlChange{mysqlDecoder: d, query: query, at: at, rows: s.movesRows()}
+	c := &mysqlChange{mysqlDecoder: d, query: query, at: at}
 	ddl, err := parseMySQLDDL(d.ddl.engine, d.sqlMode, query, ownSchema, d.ddl.lower)
 	if err != nil {
 		return c.unparsed(s, ownSchema, err)
@@ -81,13 +81,7 @@ func (d *mysqlDecoder) schemaChange(s mysqlStatement, ownSchema, query string) e
 	case ddl.created != nil:
 		return c.create(ddl)
 	case ddl.altered != nil:
-		if err := c.alter(ddl, ownSchema); err != nil {
-			return err
-		}
-		if other := c.ddl.known[ddl.other]; other != nil { // its rows went into a partition, and others came out
-			c.tell(other, other)
-		}
-		return nil
+		return c.alter(ddl, ownSchema)
 	case ddl.renames != nil:
 		return c.rename(ddl.renames)
 	}
@@ -240,6 +234,9 @@ func (c *mysqlChange) alter(ddl *mysqlDDL, ownSchema string) error {
 		c.define(from, from, nil)
 		return nil
 	}
+	if ddl.rows {
+		c.ddl.log.Warn("rows of a table changed without the log: compare them (verify --repair --table)", "table", c.fleet(to), "statement", c.text())
+	}
 	now, exact, err := c.see(to)
 	if err != nil {
 		return err
@@ -388,13 +385,10 @@ func (c *mysqlChange) followParent(old schema.TableName, parent *schema.Definiti
 
 // tell puts the change into the stream, where there is one that other offices can see.
 func (c *mysqlChange) tell(was, is *schema.Definition) {
-	moved := c.rows && was != nil && is != nil
-	if !moved && len(schema.Diff(was, is)) == 0 || !c.whose() {
+	if len(schema.Diff(was, is)) == 0 || !c.whose() {
 		return
 	}
-	change := schema.Change{Op: schema.Define, Definition: &schema.DefinitionChange{
-		Was: was, Is: is, Statement: c.text(), Rows: moved || schema.ChangesRows(was, is, c.text()),
-	}}
+	change := schema.Change{Op: schema.Define, Definition: &schema.DefinitionChange{Was: was, Is: is, Statement: c.text()}}
 	if is != nil {
 		change.Table = is.Table
 	} else {

@@ -264,6 +264,10 @@ func (s *mysqlSetup) definitions(ctx context.Context) (*mysqlDefinitions, error)
 		name := catalog.MySQLName(own.Schema, own.Name, s.config.DSN.DefaultSchema())
 		if !s.config.sends(name) || kept.TableName != name { // it is not sent any more, or database: names another schema
 			delete(known, own)
+			continue
+		}
+		for i := range kept.Details {
+			d.next = max(d.next, kept.Details[i].ID+1)
 		}
 	}
 	for own, is := range now {

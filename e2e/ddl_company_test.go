@@ -230,12 +230,18 @@ func keyed(all map[schema.TableName]*schema.Definition) map[schema.TableName]*sc
 // equal wants all offices' tables to be the same, and their rows. of is the office whose tables the others' are held against.
 func (e *evolving) equal(t *testing.T, of *fleet.Office) {
 	t.Helper()
+	e.equalBy(t, func(schema.TableName) *fleet.Office { return of })
+}
+
+// equalBy is equal where each table is held against the office's that made it: what became of it elsewhere says less.
+func (e *evolving) equalBy(t *testing.T, maker func(schema.TableName) *fleet.Office) {
+	t.Helper()
 	e.pen.Lock()
 	defer e.pen.Unlock()
 	e.arrived(t)
 	var last error // what differed, also when the time is over in the middle of a look
 	err := fleet.Until(within(t, stuck), "every office's tables are the same", func(ctx context.Context) error {
-		err := e.sameTables(ctx, of)
+		err := e.sameTables(ctx, maker)
 		if ctx.Err() == nil {
 			last = err
 		}
@@ -260,34 +266,36 @@ func (e *evolving) equal(t *testing.T, of *fleet.Office) {
 }
 
 // sameTables: the definitions, how many rows there are, and nothing left to do.
-func (e *evolving) sameTables(ctx context.Context, of *fleet.Office) error {
-	want, err := definitionsAt(ctx, of)
-	if err != nil {
-		return err
-	}
+func (e *evolving) sameTables(ctx context.Context, maker func(schema.TableName) *fleet.Office) error {
 	var wrong []error
+	at, names := map[*fleet.Office]map[schema.TableName]*schema.Definition{}, map[schema.TableName]bool{}
 	for _, o := range e.Offices {
 		if left := unfinished(ctx, o); left != "" {
 			wrong = append(wrong, fmt.Errorf("%s: not done: %s", o.Name, left))
 		}
-		have, err := definitionsAt(ctx, o)
+		all, err := definitionsAt(ctx, o)
 		if err != nil {
 			return err
 		}
-		for _, name := range slices.SortedFunc(maps.Keys(want), func(a, b schema.TableName) int { return cmp.Compare(a.Name, b.Name) }) {
-			d := have[name]
-			if d == nil {
-				wrong = append(wrong, fmt.Errorf("%s: there is no table %s", o.Name, name))
-				continue
-			}
-			if differs := catalog.Equivalent(want[name], d); o != of && len(differs) > 0 {
-				wrong = append(wrong, fmt.Errorf("%s: table %s: %s", o.Name, name, strings.Join(differs, ", ")))
-			}
-			wrong = append(wrong, sameCount(ctx, name, of, o))
+		at[o] = all
+		for name := range all {
+			names[name] = names[name] || !slices.Contains(e.alone, name.Name)
 		}
-		for name := range have {
-			if want[name] == nil && !slices.Contains(e.alone, name.Name) {
-				wrong = append(wrong, fmt.Errorf("%s: table %s is not at %s", o.Name, name, of.Name))
+	}
+	for _, name := range slices.SortedFunc(maps.Keys(names), func(a, b schema.TableName) int { return cmp.Compare(a.Name, b.Name) }) {
+		of := maker(name)
+		for _, o := range e.Offices {
+			switch want, have := at[of][name], at[o][name]; {
+			case !names[name]: // some office's alone
+			case have == nil || want == nil:
+				if (have == nil) != (want == nil) {
+					wrong = append(wrong, fmt.Errorf("%s: table %s: it is there: %t, at %s: %t", o.Name, name, have != nil, of.Name, want != nil))
+				}
+			case o != of:
+				if differs := catalog.Equivalent(want, have); len(differs) > 0 {
+					wrong = append(wrong, fmt.Errorf("%s: table %s: %s", o.Name, name, strings.Join(differs, ", ")))
+				}
+				wrong = append(wrong, sameCount(ctx, name, of, o))
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -96,6 +97,27 @@ func (s *script) size() (n int) {
 		n += len(s.groups[i].statements)
 	}
 	return n
+}
+
+// names reports whether some statement has a name in it.
+func (s *script) names(name string) bool {
+	for i := range s.groups {
+		if slices.ContainsFunc(s.groups[i].statements, func(text string) bool { return strings.Contains(text, name) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// only is the script without the other groups.
+func (s *script) only(names ...string) (some script) {
+	some.live, some.alone = s.live, s.alone
+	for i := range s.groups {
+		if slices.Contains(names, s.groups[i].name) {
+			some.groups = append(some.groups, s.groups[i])
+		}
+	}
+	return some
 }
 
 // singly is the script with each statement in a group of its own.
