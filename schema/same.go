@@ -81,7 +81,7 @@ func intoText(a *Column, ta string, b *Column, tb string) bool {
 	case KindUUID:
 		return strings.EqualFold(ta, tb)
 	case KindNative:
-		return ta == tb && (!mysqlNatives[baseType(a.Native)] || !mysqlText(b))
+		return ta == tb && (!mysqlAlone(a) || !mysqlText(b))
 	default:
 		return ta == tb
 	}
@@ -113,8 +113,7 @@ func fromText(a *Column, ta string, b *Column, tb string) bool {
 	case KindBit, KindInterval, KindTimeTZ:
 		return ta == tb
 	case KindNative:
-		base := baseType(b.Native)
-		return ta == tb && (!mysqlNatives[base] || addresses[base])
+		return ta == tb && (!mysqlAlone(b) || addresses[baseType(b.Native)])
 	default:
 		return false
 	}
@@ -185,10 +184,17 @@ func sameNative(a, b string) bool {
 // addresses are the types of network addresses, which write one address in one way. Those with a network are Postgres' alone.
 var addresses = map[string]bool{"inet": true, "inet4": true, "inet6": true}
 
-// mysqlNatives are the native types that only MySQL or MariaDB has; point and polygon are Postgres' as well.
+// mysqlNatives are the native types that MySQL or MariaDB has and Postgres has not; point and polygon are Postgres' as well.
 var mysqlNatives = map[string]bool{
 	"geometry": true, "linestring": true, "multipoint": true, "multilinestring": true, "multipolygon": true, "geometrycollection": true,
 	"geomcollection": true, "inet4": true, "inet6": true, "vector": true,
+}
+
+// mysqlAlone reports whether a native type can only be MySQL's: a geometry and a vector are also types of Postgres' extensions, whose
+// values are text.
+func mysqlAlone(c *Column) bool {
+	base := baseType(c.Native)
+	return mysqlNatives[base] && base != "geometry" && base != "vector"
 }
 
 // baseType is a native type without its parameters.

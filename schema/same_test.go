@@ -34,6 +34,8 @@ var sampleColumns = map[string]Column{
 	"pg integer[]":     {Kind: KindNative, Native: "integer[]"},
 	"pg text[]":        {Kind: KindNative, Native: "text[]"},
 	"pg point":         {Kind: KindNative, Native: "point"},
+	"pg geometry":      {Kind: KindNative, Native: "geometry(PointZ,4326)"},
+	"pg vector":        {Kind: KindNative, Native: "vector(2)"},
 	"my tinyint(1)":    {Kind: KindInt, Size: 8, Native: "tinyint(1)"},
 	"my bigint":        {Kind: KindInt, Size: 64, Native: "bigint(20)"},
 	"my decimal(9,1)":  {Kind: KindDecimal, Size: 9, Scale: 1, Native: "decimal(9,1)"},
@@ -61,6 +63,7 @@ var sampleColumns = map[string]Column{
 	"my uuid":          {Kind: KindUUID, Native: "uuid"},
 	"my inet6":         {Kind: KindNative, Native: "inet6"},
 	"my geometry":      {Kind: KindNative, Native: "geometry"},
+	"my linestring":    {Kind: KindNative, Native: "linestring"},
 	"my point":         {Kind: KindNative, Native: "point"},
 }
 
@@ -231,6 +234,11 @@ var pairs = []struct {
 	{"my inet6", "::1", "my longtext", "::1", differ},
 	{"my inet6", "::1", "pg text", "::1", alike},
 	{"pg point", "(1,2)", "my longtext", "(1,2)", alike},
+	{"pg geometry", "0101000000", "my longtext", "0101000000", alike},
+	{"my longtext", "0101000000", "pg geometry", "0101000000", alike},
+	{"pg vector", "[1,2]", "my longtext", "[1,2]", alike},
+	{"my longtext", "[1,2]", "pg vector", "[1,2]", alike},
+	{"pg text", "x", "my linestring", "x", differ},
 }
 
 func sampleColumn(t *testing.T, name string) *Column {
