@@ -129,6 +129,7 @@ func (s JobState) Ended() bool { return s == JobDone || s == JobFailed || s == J
 type Job struct {
 	ID      string    `json:"id"`
 	Spec    Spec      `json:"spec"`
+	Why     string    `json:"why,omitempty"` // the statement that changed rows without the log; empty: somebody asked for the job
 	State   JobState  `json:"state"`
 	Error   string    `json:"error,omitempty"` // why it failed
 	Note    string    `json:"note,omitempty"`  // what it waits for, like "the broker cannot be reached"; empty: nothing

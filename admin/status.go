@@ -38,9 +38,11 @@ type Status struct {
 	Broker    Broker         `json:"broker"`
 	Peers     []Peer         `json:"peers"` // at the head: every member; at a branch: the head
 	Apply     Apply          `json:"apply"`
-	Conflicts ConflictCounts `json:"conflicts"` // at the head; zero at a branch
-	Parked    uint64         `json:"parked"`    // changes that wait here: another row has their unique key, or their table lacks what they need
-	DDL       SchemaChanges  `json:"ddl"`       // other offices' schema changes, as far as they are not done here
+	Conflicts ConflictCounts `json:"conflicts"`       // at the head; zero at a branch
+	Parked    uint64         `json:"parked"`          // changes that wait here: another row has their unique key, or their table lacks what they need
+	Waiting   []WaitingTable `json:"waiting"`         // of Parked, by table
+	DDL       SchemaChanges  `json:"ddl"`             // other offices' schema changes, as far as they are not done here
+	Drift     *Drift         `json:"drift,omitempty"` // at a branch: where its tables differ from the head's; nil: nobody has looked yet
 	Clocks    Clocks         `json:"clocks"`
 	Sync      Sync           `json:"sync"`
 	Joining   *Joining       `json:"joining,omitempty"` // at a branch whose tables are being made equal; nil: they are
@@ -52,6 +54,13 @@ type Status struct {
 
 	Notices  []string         `json:"notices"`  // what an operator should know and need not mend now
 	Findings []schema.Finding `json:"findings"` // doctor's, as far as the running sidecar met them
+}
+
+// WaitingTable is a table of which changes are parked.
+type WaitingTable struct {
+	Table   string `json:"table"` // as the fleet calls it
+	Changes uint64 `json:"changes"`
+	Needs   string `json:"needs,omitempty"` // what the table here lacks, and the statement that mends it; empty: a unique key is taken
 }
 
 // SchemaChanges are steps of other offices' schema changes that were not done here.
@@ -75,6 +84,29 @@ type SchemaStep struct {
 	State     string        `json:"state"`     // held or failed
 	Reason    string        `json:"reason"`
 	Since     time.Time     `json:"since"`
+}
+
+// Drift is where a branch's tables differ from the head's, by the branch's own look: what a schema change on its way explains is not
+// in it.
+type Drift struct {
+	Checked   time.Time    `json:"checked"`
+	Different uint64       `json:"different"` // so many tables
+	Tables    []DriftTable `json:"tables"`    // by name, at most MaxDriftTables
+}
+
+// MaxDriftTables bounds the tables of a Drift, MaxDriftLines what is said of each.
+const (
+	MaxDriftTables = 50
+	MaxDriftLines  = 20
+)
+
+// DriftTable is a table that differs. Here is the branch.
+type DriftTable struct {
+	Table       string   `json:"table"`       // as the fleet calls it
+	Differences []string `json:"differences"` // column note is not here …
+	// Statements make the branch's table as the head's is, in the words of the branch's database. What takes something away stands
+	// behind --, as a comment: the other remedy is to make it at the head.
+	Statements []string `json:"statements"`
 }
 
 // CorridorName is one of the three ways that data goes, each started again by the supervisor when it ends.
@@ -205,6 +237,8 @@ type Peer struct {
 	// Conflicts are those in which its changes met others; at the head only, without ByTable.
 	Conflicts ConflictCounts `json:"conflicts"`
 	Parked    uint64         `json:"parked"` // its changes that wait here for a unique key
+	// Drift is where its tables differ from this head's, as it has told; nil: it has not.
+	Drift *Drift `json:"drift,omitempty"`
 }
 
 // Halt says why a peer's stream stands still: a schema.RejectedError, in parts.
@@ -433,6 +467,9 @@ func (s Status) filled() Status {
 	}
 	if s.Notices == nil {
 		s.Notices = []string{}
+	}
+	if s.Waiting == nil {
+		s.Waiting = []WaitingTable{}
 	}
 	if s.Joining != nil && s.Joining.Tables == nil {
 		joining := *s.Joining

@@ -117,6 +117,8 @@ type Options struct {
 	Passed func(ctx context.Context, mark uint64) error
 	// DDL says what is done with other offices' schema changes.
 	DDL DDL
+	// Ordered is told, at a branch, of a table that is to be compared with the head's: its order is durable among the joins.
+	Ordered func(name string, o schema.RowsOrder)
 	// Now is the wall clock; nil: time.Now.
 	Now func() time.Time
 }
@@ -135,7 +137,8 @@ type Applier struct {
 	streams   map[schema.Office]*stream
 	idle      []session
 	notified  map[schema.TableName]time.Time
-	parked    disputes // see disputed; nil: to be read
+	parked    disputes                    // see disputed; nil: to be read
+	needs     map[schema.TableName]string // see WaitingTable.Needs; not to be changed
 	counts    map[Conflict]uint64
 	again     []schema.Change
 	evolution *evolution                                  // nil: to be read

@@ -3,28 +3,35 @@ package apply
 import (
 	"context"
 	"slices"
+	"time"
 
 	"cdc-sidecar/schema"
 )
 
 // Noting is a sink that, before transactions go on, notes what this office's applications themselves renamed, dropped and made: rows
-// of other offices that were under way meanwhile find by it where they belong. What comes twice is noted twice, in the same order.
+// of other offices that were under way meanwhile find by it where they belong. A branch notes, too, of which tables they changed rows
+// without the log. What comes twice is noted twice, in the same order.
 func (a *Applier) Noting(next schema.Sink) schema.Sink {
 	return func(ctx context.Context, txs []schema.Transaction) error {
-		if rows := a.ownSteps(txs); len(rows) > 0 {
+		rows, changes := a.ownSteps(txs)
+		if len(rows)+len(changes) > 0 {
+			w := &writer{}
 			err := a.ours(ctx, "note a schema change of this office", func(ses session) error {
-				w := &writer{}
 				w.start(&stream{applier: a, sender: a.options.Office}, ses, false)
 				for i := range rows {
 					if err := w.remember(ctx, &rows[i]); err != nil {
 						return err
 					}
 				}
-				return nil
+				for _, c := range changes {
+					w.order(c, true, a.options.Now().UTC().Format(time.RFC3339Nano))
+				}
+				return w.saveOrders(ctx)
 			})
 			if err != nil {
 				return err
 			}
+			a.ordered(w)
 		}
 		if slices.ContainsFunc(txs, func(tx schema.Transaction) bool { return defines(&tx) }) {
 			a.unsure() // sessions know definitions from before
@@ -33,8 +40,8 @@ func (a *Applier) Noting(next schema.Sink) schema.Sink {
 	}
 }
 
-// ownSteps are the steps of this office's schema changes by which rows find their places.
-func (a *Applier) ownSteps(txs []schema.Transaction) (rows []ddlStep) {
+// ownSteps are the steps of this office's schema changes by which rows find their places, and those of the changes that changed rows.
+func (a *Applier) ownSteps(txs []schema.Transaction) (rows []ddlStep, changes []*schema.DefinitionChange) {
 	for i := range txs {
 		tx := &txs[i]
 		if tx.Origin != a.options.Office || a.options.DDL.Apply == "" {
@@ -42,12 +49,16 @@ func (a *Applier) ownSteps(txs []schema.Transaction) (rows []ddlStep) {
 		}
 		for j := range tx.Changes {
 			c := &tx.Changes[j]
-			if c.Op == schema.Define {
-				rows = append(rows, ownStepsOf(a.options.Role, tx, j, c)...)
+			if c.Op != schema.Define {
+				continue
+			}
+			rows = append(rows, ownStepsOf(a.options.Role, tx, j, c)...)
+			if c.Definition.Rows && a.options.Role == schema.Branch {
+				changes = append(changes, c.Definition)
 			}
 		}
 	}
-	return rows
+	return rows, changes
 }
 
 func ownStepsOf(role schema.Role, tx *schema.Transaction, index int, c *schema.Change) (rows []ddlStep) {

@@ -1,9 +1,11 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"cdc-sidecar/catalog"
@@ -68,7 +70,7 @@ func (d *definitions) plan(ctx context.Context, source *schema.Table) (*plan, er
 	if target == nil {
 		return nil, &unfitError{&schema.RejectedError{
 			Table: source.TableName, Cause: errors.New("there is no such table here"),
-			Remedy: "create it as it is at its origin, or flow: none (or send) for the table",
+			Remedy: d.creating(source) + ", or flow: none (or send) for the table",
 		}}
 	}
 	p, err := newPlanSince(source, target, d.engine, d.past)
@@ -83,6 +85,15 @@ func (d *definitions) plan(ctx context.Context, source *schema.Table) (*plan, er
 	}
 	d.plans[source.Fingerprint()] = p
 	return p, nil
+}
+
+// creating is the statement that makes a table that is not here, as far as its rows tell what it is.
+func (d *definitions) creating(source *schema.Table) string {
+	statement, err := catalog.CreateTable(d.engine, cmp.Or(source.Schema, d.space), source)
+	if err != nil {
+		return "create it as it is at its origin"
+	}
+	return strings.NewReplacer("\n\t", " ", "\n", " ").Replace(statement)
 }
 
 // named is the way of this office's own rows into a table of its own, named as the fleet calls it.

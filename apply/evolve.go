@@ -57,6 +57,9 @@ func (w *writer) evolve(ctx context.Context, tx *schema.Transaction) error {
 		if err := w.define(ctx, tx, to); err != nil {
 			return err
 		}
+		if err := w.saveOrders(ctx); err != nil {
+			return err
+		}
 		from = to + 1
 	}
 }
@@ -155,6 +158,9 @@ func (w *writer) between(ctx context.Context, tx *schema.Transaction, to int) er
 	case n == 0:
 		return w.fenced(st)
 	}
+	if err := w.saveOrders(ctx); err != nil {
+		return err
+	}
 	return w.commitPiece(ctx, to)
 }
 
@@ -165,6 +171,7 @@ func (w *writer) commitPiece(ctx context.Context, to int) error {
 	}
 	w.committed = to
 	w.stream.applier.unsure()
+	w.stream.applier.ordered(w)
 	w.ses.begin()
 	return nil
 }
@@ -291,7 +298,7 @@ func (w *writer) define(ctx context.Context, tx *schema.Transaction, index int) 
 			return fmt.Errorf("read what became of schema changes: %w", err)
 		}
 	}
-	steps := schema.Diff(c.Definition.Was, c.Definition.Is)
+	steps, done := schema.Diff(c.Definition.Was, c.Definition.Is), true
 	for i := range steps {
 		s := &steps[i]
 		row := ddlStep{SchemaStep: SchemaStep{Origin: tx.Origin, At: tx.OriginPos, Table: tableOf(s).String(), Step: s.Kind}, body: body}
@@ -303,11 +310,16 @@ func (w *writer) define(ctx context.Context, tx *schema.Transaction, index int) 
 			}
 		}
 		if before != nil && before.State != schema.DDLPending {
+			done = done && settled(s, before.State)
 			continue
 		}
 		if err := w.defineStep(ctx, tx, s, &row, before); err != nil {
 			return w.undefined(err, c, tx)
 		}
+		done = done && settled(s, row.State)
+	}
+	if done {
+		w.order(c.Definition, false, fmt.Sprintf("%s %s %d", tx.Origin, tx.OriginPos, w.before+index))
 	}
 	w.tally.Defines++
 	w.ses.defs().forget()

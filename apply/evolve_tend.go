@@ -55,8 +55,8 @@ func (a *Applier) lookAtHeld(ctx context.Context, sender schema.Office) error {
 	if len(open) == 0 {
 		return nil
 	}
-	return a.ours(ctx, "look at schema changes that are held", func(ses session) error {
-		w := &writer{}
+	w := &writer{}
+	err := a.ours(ctx, "look at schema changes that are held", func(ses session) error {
 		w.start(&stream{applier: a, sender: sender}, ses, false)
 		for i := range open {
 			if err := w.lookAt(ctx, &open[i]); err != nil {
@@ -68,6 +68,10 @@ func (a *Applier) lookAtHeld(ctx context.Context, sender schema.Office) error {
 		}
 		return nil
 	})
+	if err == nil {
+		a.ordered(w)
+	}
+	return err
 }
 
 func (w *writer) lookAt(ctx context.Context, r *ddlStep) error {
@@ -82,6 +86,12 @@ func (w *writer) lookAt(ctx context.Context, r *ddlStep) error {
 	was := r.State
 	r.State, r.Reason, r.after = schema.DDLDone, "somebody did it", fingerprint(here)
 	if err := w.passed(ctx, was, r); err != nil {
+		return fmt.Errorf("table %s: %w", r.Table, err)
+	}
+	if c, err := r.change(); err == nil { // it was read for the step
+		w.order(c, false, fmt.Sprintf("%s %s %s", r.Origin, r.At, r.Subject))
+	}
+	if err := w.saveOrders(ctx); err != nil {
 		return fmt.Errorf("table %s: %w", r.Table, err)
 	}
 	w.stream.applier.options.Log.Info("a step of a schema change was done by hand", "table", r.Table, "step", string(r.Step), "statement", r.Statement)

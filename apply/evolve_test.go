@@ -142,11 +142,20 @@ func TestRowsWaitForTheirTable(t *testing.T) {
 		if n, ok := w.applier.Waiting(); ok && n != 4 {
 			w.Errorf("%d changes wait", n)
 		}
+		w.tended(items, "1 a 1\n2 y 2") // once
+		waiting := w.applier.WaitingTables()
+		if len(waiting) != 2 || waiting[0].Table != "item" || waiting[0].Changes != 2 || !strings.Contains(waiting[0].Needs, "column note: ") ||
+			!strings.Contains(waiting[0].Needs, "ALTER TABLE ") || waiting[1].Table != "other" || waiting[1].Changes != 2 || !strings.Contains(waiting[1].Needs, "CREATE TABLE ") {
+			w.Errorf("what waits: %+v", waiting)
+		}
 		long := w.pick("text", "longtext")
 		w.exec("ALTER TABLE item ADD COLUMN note "+long, "CREATE TABLE other (id int PRIMARY KEY, name "+long+")")
 		w.tended("SELECT id, name, stock, note FROM item ORDER BY id", "1 z 7 noted\n2 y 2 NULL")
 		w.tended("SELECT id, name FROM other", "1 p")
 		w.tended("SELECT count(*) FROM cdc_sidecar.parked WHERE office = '"+string(w.office)+"'", "0")
+		if waiting := w.applier.WaitingTables(); len(waiting) > 0 {
+			w.Errorf("what waits in the end: %+v", waiting)
+		}
 		// What was held is seen to be done.
 		w.tended("SELECT count(*) FROM cdc_sidecar.ddl WHERE office = '"+string(w.office)+"' AND state = 'held'", "0")
 	})

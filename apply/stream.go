@@ -305,6 +305,7 @@ func (s *stream) moved(to schema.Position, commit int64) {
 
 // concluded takes over what a committed transaction did besides its rows.
 func (a *Applier) concluded(w *writer) {
+	a.ordered(w)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, c := range w.conflicts {

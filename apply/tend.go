@@ -187,11 +187,13 @@ func (a *Applier) retryParked(ctx context.Context, sender schema.Office) error {
 		rows = a.disputed()
 	}
 	var left []*dispute
+	needs := map[schema.TableName]string{}
 	for _, d := range rows.all() {
 		unfit := false // it waits for its table, and has nothing to exchange with others
 		err := a.aside(ctx, sender, func(w *writer) error {
 			st, err := w.stepOf(ctx, &d.queue[len(d.queue)-1])
 			if unfit = errors.As(err, new(*unfitError)); unfit {
+				needs[tableWaiting(d)] = need(err)
 				return errStillWaits
 			}
 			if err != nil || st == nil {
@@ -199,7 +201,9 @@ func (a *Applier) retryParked(ctx context.Context, sender schema.Office) error {
 			}
 			written, err := w.writeWaiting(ctx, st, d.queue)
 			if err == nil && !written {
-				unfit, err = errors.As(w.collision, new(*unfitError)), errStillWaits
+				if unfit, err = errors.As(w.collision, new(*unfitError)), errStillWaits; unfit {
+					needs[tableWaiting(d)] = need(w.collision)
+				}
 			}
 			return err
 		})
@@ -210,6 +214,7 @@ func (a *Applier) retryParked(ctx context.Context, sender schema.Office) error {
 			left = append(left, d)
 		}
 	}
+	a.lacking(needs)
 	if len(left) < 2 {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 
 	"cdc-sidecar/schema"
 )
@@ -81,6 +82,9 @@ func takeJoin(a *assembler, op schema.Op, row []schema.Value) error {
 		return nil
 	}
 	name := row[1].Text()
+	if strings.HasPrefix(name, schema.OrderPrefix) {
+		return nil
+	}
 	if op == schema.Delete {
 		a.joins.drop(name)
 		return nil

@@ -22,7 +22,7 @@ type mysqlDDL struct {
 	dropped []schema.TableName
 	table   schema.TableName // created or altered: as it is called before the statement
 	schema  string           // all tables of it are dropped
-	rows    bool             // rows of the table went or came that the log does not have: a partition was dropped, truncated, exchanged
+	other   schema.TableName // with which a partition was exchanged
 }
 
 type mysqlRename struct{ from, to schema.TableName }
@@ -166,8 +166,10 @@ func (c *mysqlClassifier) alter(ddl *mysqlDDL) {
 		switch spec.Tp {
 		case ast.AlterTableRenameTable:
 			ddl.renames = []mysqlRename{{ddl.table, c.name(spec.NewTable)}}
-		case ast.AlterTableDropPartition, ast.AlterTableTruncatePartition, ast.AlterTableExchangePartition:
-			ddl.rows = true
+		case ast.AlterTableExchangePartition:
+			if spec.NewTable != nil {
+				ddl.other = c.name(spec.NewTable)
+			}
 		}
 	}
 }

@@ -69,6 +69,9 @@ func ddlEvents(tx *schema.Transaction) []string {
 		c := &tx.Changes[i]
 		switch c.Op {
 		case schema.Define:
+			if c.Definition.Rows {
+				lines = append(lines, fmt.Sprintf("rows of %s changed", c.Definition.Name()))
+			}
 			steps := schema.Diff(c.Definition.Was, c.Definition.Is)
 			for j := range steps {
 				lines = append(lines, strings.TrimRight(fmt.Sprintf("define %s: %s", c.Definition.Name(), mysqlStepText(&steps[j])), " "))

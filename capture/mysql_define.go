@@ -60,6 +60,7 @@ type mysqlChange struct {
 	*mysqlDecoder
 	query string // as the log has it
 	at    *mysqlPosition
+	rows  bool // rows of the tables come or go with it that the log does not have
 }
 
 // schemaChange takes a statement in that may define tables.
@@ -72,7 +73,7 @@ func (d *mysqlDecoder) schemaChange(s mysqlStatement, ownSchema, query string) e
 		return err
 	}
 	d.ddl.begin(d.assembler.commit)
-	c := &mysqlChange{mysqlDecoder: d, query: query, at: at}
+	c := &mysqlChange{mysqlDecoder: d, query: query, at: at, rows: s.movesRows()}
 	ddl, err := parseMySQLDDL(d.ddl.engine, d.sqlMode, query, ownSchema, d.ddl.lower)
 	if err != nil {
 		return c.unparsed(s, ownSchema, err)
@@ -81,7 +82,13 @@ func (d *mysqlDecoder) schemaChange(s mysqlStatement, ownSchema, query string) e
 	case ddl.created != nil:
 		return c.create(ddl)
 	case ddl.altered != nil:
-		return c.alter(ddl, ownSchema)
+		if err := c.alter(ddl, ownSchema); err != nil {
+			return err
+		}
+		if other := c.ddl.known[ddl.other]; other != nil { // its rows went into a partition, and others came out
+			c.tell(other, other)
+		}
+		return nil
 	case ddl.renames != nil:
 		return c.rename(ddl.renames)
 	}
@@ -234,9 +241,6 @@ func (c *mysqlChange) alter(ddl *mysqlDDL, ownSchema string) error {
 		c.define(from, from, nil)
 		return nil
 	}
-	if ddl.rows {
-		c.ddl.log.Warn("rows of a table changed without the log: compare them (verify --repair --table)", "table", c.fleet(to), "statement", c.text())
-	}
 	now, exact, err := c.see(to)
 	if err != nil {
 		return err
@@ -385,10 +389,13 @@ func (c *mysqlChange) followParent(old schema.TableName, parent *schema.Definiti
 
 // tell puts the change into the stream, where there is one that other offices can see.
 func (c *mysqlChange) tell(was, is *schema.Definition) {
-	if len(schema.Diff(was, is)) == 0 || !c.whose() {
+	moved := c.rows && was != nil && is != nil
+	if !moved && len(schema.Diff(was, is)) == 0 || !c.whose() {
 		return
 	}
-	change := schema.Change{Op: schema.Define, Definition: &schema.DefinitionChange{Was: was, Is: is, Statement: c.text()}}
+	change := schema.Change{Op: schema.Define, Definition: &schema.DefinitionChange{
+		Was: was, Is: is, Statement: c.text(), Rows: moved || schema.ChangesRows(was, is, c.text()),
+	}}
 	if is != nil {
 		change.Table = is.Table
 	} else {

@@ -143,6 +143,27 @@ func (s mysqlStatement) truncated(defaultSchema string) (schema.TableName, bool)
 	return name, name.Name != ""
 }
 
+// movesRows reports whether rows of a table that is altered may come or go without the log having them: with a partition or a
+// tablespace, or because they are in the way of a unique key.
+func (s mysqlStatement) movesRows() bool {
+	if s.keyword() != "ALTER" {
+		return false
+	}
+	for i := 1; i < len(s.words); i++ {
+		switch {
+		case s.is(i+1, "PARTITION"):
+			for _, verb := range []string{"TRUNCATE", "DROP", "EXCHANGE", "CONVERT", "IMPORT"} {
+				if s.is(i, verb) {
+					return true
+				}
+			}
+		case s.is(i, "CONVERT", "TABLE"), s.is(i, "IMPORT", "TABLESPACE"), i < 3 && s.is(i, "IGNORE"):
+			return true
+		}
+	}
+	return false
+}
+
 // writesNoRows are the statements that belong into a row-format binlog. All others write rows, or might: in the binlog
 // they mean that some session did not use binlog_format ROW.
 var writesNoRows = map[string]bool{

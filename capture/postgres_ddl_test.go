@@ -65,6 +65,9 @@ func (o *postgresOffice) schemaChanges(s *scenario) []string {
 func defineText(c *schema.Change) []string {
 	d := c.Definition
 	lines := []string{"  define " + c.Table.String() + ": " + strings.Join(strings.Fields(d.Statement), " ")}
+	if d.Rows {
+		lines = append(lines, "    rows changed")
+	}
 	for _, s := range schema.Diff(d.Was, d.Is) {
 		line := "    " + string(s.Kind)
 		switch s.Kind {

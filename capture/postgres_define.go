@@ -114,7 +114,15 @@ func (d *postgresDecoder) defined(was, is, statement string) error {
 	if change.Is != nil && !d.send(change.Is.TableName) {
 		return nil
 	}
-	if !d.wants() || len(schema.Diff(change.Was, change.Is)) == 0 {
+	if !d.wants() {
+		return nil
+	}
+	known := statement
+	if statement == notSeen {
+		known = ""
+	}
+	moved := change.Was != nil && change.Is != nil && catalog.PostgresRowsMoved(was, is, known)
+	if change.Rows = moved || schema.ChangesRows(change.Was, change.Is, known); !moved && len(schema.Diff(change.Was, change.Is)) == 0 {
 		return nil
 	}
 	if d.own != nil && !d.own(change.Name()) && d.mode != anotherOrigins {

@@ -92,7 +92,8 @@ func (d *mysqlDefining) readComments(ctx context.Context) error {
 }
 
 func (d *mysqlDefining) readDetails(ctx context.Context) error {
-	return d.each(ctx, `SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_DEFAULT, EXTRA, COALESCE(GENERATION_EXPRESSION, ''), COLUMN_COMMENT, COALESCE(COLLATION_NAME, '')
+	var vague []mysqlVague
+	err := d.each(ctx, `SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COLUMN_DEFAULT, EXTRA, COALESCE(GENERATION_EXPRESSION, ''), COLUMN_COMMENT, COALESCE(COLLATION_NAME, '')
 		FROM information_schema.COLUMNS WHERE `, inTable, "", func(scan func(...any) error) error {
 		var name schema.TableName
 		var column, extra, computed, comment, collation string
@@ -112,9 +113,15 @@ func (d *mysqlDefining) readDetails(ctx context.Context) error {
 			return nil
 		}
 		m := mysqlDefault{engine: d.engine, column: &t.Columns[t.Column(column)], extra: lower}
-		detail.Default = m.expression(text)
+		if detail.Default = m.expression(text); m.vague(text.String) {
+			vague = append(vague, mysqlVague{name, column})
+		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return d.readVague(ctx, vague)
 }
 
 // mysqlIndexRow is one part of an index as information_schema.STATISTICS has it.

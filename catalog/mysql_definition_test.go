@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"cdc-sidecar/schema"
+	"cdc-sidecar/servers"
 )
 
 // shown is what a definition says besides its Table, a line for each thing.
@@ -49,9 +50,19 @@ func shown(d *schema.Definition) string {
 	return b.String() + "comment " + d.Comment
 }
 
+// inMySQL are a MariaDB's statements, and what a definition says of them, as MySQL has them.
+func inMySQL(pairs ...string) func(string) string {
+	if !servers.Oracle() {
+		return func(text string) string { return text }
+	}
+	return strings.NewReplacer(pairs...).Replace
+}
+
 func TestReadMySQLDefinition(t *testing.T) {
-	onlyMariaDB(t)
 	db, name := openMariaDB(t)
+	statements := inMySQL(
+		"DEFAULT curdate()", "DEFAULT (curdate())", "u uuid DEFAULT uuid()", "u varchar(36) DEFAULT (uuid())", "DEFAULT uuid()", "DEFAULT (uuid())", "DEFAULT '{}'", "DEFAULT ('{}')",
+		"DEFAULT rand()", "DEFAULT (rand())", "DEFAULT x'6162'", "DEFAULT (x'6162')", "DEFAULT x'ff'", "DEFAULT (x'ff')", "PERSISTENT", "STORED", "UNIQUE u2 (tx)", "UNIQUE u2 (tx(100))")
 	for _, statement := range []string{
 		"CREATE TABLE p (a int, b varchar(10), PRIMARY KEY (a, b))",
 		`CREATE TABLE d (id bigint AUTO_INCREMENT PRIMARY KEY COMMENT 'the "number"', i int DEFAULT -5, s varchar(20) DEFAULT 'it''s a \\', n varchar(20) NULL DEFAULT NULL,
@@ -66,10 +77,14 @@ func TestReadMySQLDefinition(t *testing.T) {
 			CONSTRAINT c1 CHECK (i > 0 AND s IN ('a','it''s') OR NOT i BETWEEN 1 AND -3), CONSTRAINT c2 CHECK (char_length(s) <> 3 AND ucase(n) IS NOT NULL), CONSTRAINT c3 CHECK (s LIKE 'a%' OR i MOD 2 = 1)
 			) COMMENT 'a table'`,
 	} {
-		if _, err := db.ExecContext(t.Context(), statement); err != nil {
+		if _, err := db.ExecContext(t.Context(), statements(statement)); err != nil {
 			t.Fatalf("%s: %v", statement, err)
 		}
 	}
+	golden := inMySQL(
+		"octet_length", "length", "tx prefix 0 descending false\nforeign", "tx prefix 100 descending false\nforeign",
+		`"i" > 0 AND "s" IN ('a', 'it''s') OR "i" NOT BETWEEN 1 AND -3`, `(("i" > 0) AND ("s" IN ('a', 'it''s'))) OR ("i" NOT BETWEEN 1 AND -(3))`,
+		"`s` like 'a%' or `i` MOD 2 = 1", "((`s` like _utf8mb4'a%') or ((`i` % 2) = 1))")
 	d, err := ReadMySQLDefinition(t.Context(), db, name, "d", name)
 	if err != nil || d == nil {
 		t.Fatalf("got %v, %v", d, err)
@@ -78,7 +93,7 @@ func TestReadMySQLDefinition(t *testing.T) {
 	if err != nil || table == nil || table.Fingerprint() != d.Table.Fingerprint() {
 		t.Errorf("its table is another than ReadMySQLTable gives: %v", err)
 	}
-	if diff := cmp.Diff(strings.TrimSpace(mysqlShown), shown(d)); diff != "" {
+	if diff := cmp.Diff(strings.TrimSpace(golden(mysqlShown)), shown(d)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	all, err := ReadMySQLDefinitions(t.Context(), db, name)
@@ -120,8 +135,8 @@ da: default literal 2020-02-03
 dn: default now
 ti: default literal 10:00:00.5
 ts: default now ON UPDATE CURRENT_TIMESTAMP(3)
-t0: default native '2000-01-01 00:00:00' ON UPDATE CURRENT_TIMESTAMP()
-dt: default ON UPDATE CURRENT_TIMESTAMP()
+t0: default native '2000-01-01 00:00:00' ON UPDATE CURRENT_TIMESTAMP
+dt: default ON UPDATE CURRENT_TIMESTAMP
 d6: default literal 2020-01-01 10:00:00.12
 u: default uuid
 q: default uuid
@@ -130,7 +145,7 @@ ex: default portable 1 + 2
 rn: default native rand()
 bi: default literal ab
 bl: default literal ab
-br: default native X'ff'
+br: default native 0xff
 v: as portable "i" + 1
 w: as portable LOWER("s") stored
 c: as native octet_length(` + "`" + `s` + "`" + `) stored
@@ -220,6 +235,7 @@ func TestMySQLDefaultsOracle(t *testing.T) {
 		{at, "CURRENT_TIMESTAMP(3)", "default_generated on update current_timestamp(3)", schema.Expression{Kind: schema.CurrentTime, Text: "ON UPDATE CURRENT_TIMESTAMP(3)"}},
 		{at, "2020-01-01 00:00:00", "on update current_timestamp", schema.Expression{Kind: schema.NativeText, Text: "'2020-01-01 00:00:00' ON UPDATE CURRENT_TIMESTAMP"}},
 		{schema.Column{Kind: schema.KindBit, Size: 4}, "b'101'", "", schema.Expression{Kind: schema.LiteralValue, Text: "0101"}},
+		{schema.Column{Kind: schema.KindJSON}, `_utf8mb4\'{}\'`, "default_generated", schema.Expression{Kind: schema.LiteralValue, Text: "{}"}},
 		{schema.Column{Kind: schema.KindBytes}, "0x6162", "", schema.Expression{Kind: schema.LiteralValue, Text: "ab"}},
 	} {
 		m := mysqlDefault{engine: schema.MySQL, column: &test.column, extra: test.extra}
@@ -230,3 +246,43 @@ func TestMySQLDefaultsOracle(t *testing.T) {
 }
 
 func nullable(text string) sql.NullString { return sql.NullString{String: text, Valid: true} }
+
+// A default of any bytes is read whole. What is no text travels as a number.
+func TestMySQLDefaultsOfBytes(t *testing.T) {
+	db, name := openMariaDB(t)
+	columns := []struct {
+		ddl  string
+		want schema.Expression
+	}{
+		{"varbinary(10) DEFAULT 0x0061", literalDefault("\x00a")},
+		{"varbinary(10) DEFAULT 0x6100", literalDefault("a\x00")},
+		{"binary(3) NOT NULL DEFAULT 'a' COMMENT ' DEFAULT ''?'''", literalDefault("a\x00\x00")},
+		{"binary(3) DEFAULT 'abc'", literalDefault("abc")},
+		{"varbinary(20) DEFAULT 0x0a0d095c271a223f00", literalDefault("\n\r\t\\'\x1a\"?\x00")},
+		{"varbinary(10) DEFAULT ''", literalDefault("")},
+		{"varbinary(10) DEFAULT 0x00FF", schema.Expression{Kind: schema.NativeText, Text: "0x00ff"}},
+		{"binary(3) DEFAULT 0x81", schema.Expression{Kind: schema.NativeText, Text: "0x810000"}},
+		{"blob DEFAULT (0x00ff)", schema.Expression{Kind: schema.NativeText, Text: "0x00ff"}},
+		{"varbinary(10) DEFAULT NULL", schema.Expression{}},
+	}
+	statement := "CREATE TABLE `by``tes` (id int PRIMARY KEY"
+	for i, c := range columns {
+		statement += fmt.Sprintf(", `c``%d` %s", i, c.ddl)
+	}
+	if _, err := db.ExecContext(t.Context(), statement+")"); err != nil {
+		t.Fatal(err)
+	}
+	d, err := ReadMySQLDefinition(t.Context(), db, name, "by`tes", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range columns {
+		if got := d.Details[i+1].Default; got != c.want {
+			t.Errorf("%s: got %q, want %q", c.ddl, got, c.want)
+		}
+	}
+}
+
+func literalDefault(text string) schema.Expression {
+	return schema.Expression{Kind: schema.LiteralValue, Text: text}
+}

@@ -3,6 +3,7 @@ package catalog
 import (
 	"database/sql"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -28,7 +29,7 @@ func (m mysqlDefault) expression(text sql.NullString) schema.Expression {
 	if !ok {
 		return e
 	}
-	note := "ON UPDATE " + strings.ToUpper(follows)
+	note := "ON UPDATE " + strings.ToUpper(strings.TrimSuffix(follows, "()")) // which MariaDB says and MySQL does not
 	switch e.Kind {
 	case schema.NoExpression, schema.CurrentTime:
 		e.Text = note
@@ -112,7 +113,11 @@ func (m mysqlDefault) literal(value, native string) schema.Expression {
 		return schema.Expression{Kind: schema.LiteralValue, Text: strings.Repeat("0", c.Size-len(bits)) + bits}
 	case isHex && c.Kind == schema.KindBytes && utf8.ValidString(raw): // a definition travels as text
 		return schema.Expression{Kind: schema.LiteralValue, Text: raw}
-	case c.Kind == schema.KindBit, c.Kind == schema.KindJSON && m.engine == schema.MySQL, value == "" && native != "" && native != "''":
+	case isHex && c.Kind == schema.KindBytes:
+		return schema.Expression{Kind: schema.NativeText, Text: fmt.Sprintf("0x%x", raw)}
+	case c.Kind == schema.KindBytes && !utf8.ValidString(value):
+		return schema.Expression{Kind: schema.NativeText, Text: fmt.Sprintf("0x%x", value)}
+	case c.Kind == schema.KindBit, value == "" && native != "" && native != "''":
 		return schema.Expression{Kind: schema.NativeText, Text: native}
 	}
 	if (c.Kind == schema.KindTimestamp || c.Kind == schema.KindTimestampTZ) && len(value) == len("2006-01-02") {

@@ -189,6 +189,24 @@ type (
 	}
 )
 
+// PostgresRowsMoved reports whether rows came to a table, or left it, without a word in the log, between two of its facts: with a
+// partition. One that a plain CREATE TABLE made is empty. The statement may be empty: then nobody knows it.
+func PostgresRowsMoved(was, is, statement string) bool {
+	before, now := postgresPartitions(was), postgresPartitions(is)
+	lacks := func(parts []uint32) func(uint32) bool {
+		return func(oid uint32) bool { return !slices.Contains(parts, oid) }
+	}
+	return slices.ContainsFunc(before, lacks(now)) || !schema.PlainCreate(statement) && slices.ContainsFunc(now, lacks(before))
+}
+
+func postgresPartitions(facts string) []uint32 {
+	var f struct{ Partitions []uint32 }
+	if json.Unmarshal([]byte(facts), &f) != nil { // of a table without any
+		return nil
+	}
+	return f.Partitions
+}
+
 // ParsePostgresDefinition makes a definition of a table's facts. Its Table is what capture announces for the table's rows, generated
 // columns apart, which the log may not have.
 func ParsePostgresDefinition(text, defaultSchema string) (*schema.Definition, error) {

@@ -195,8 +195,13 @@ func (s *side) column(i, row int) (*schema.Table, schema.Row) {
 // The same values in a Postgres and in a MariaDB, as a sidecar reads them, are the same rows with the same hashes, whichever of
 // them is the head; values that differ a little are not.
 func TestSameAcrossEngines(t *testing.T) {
-	if servers.Oracle() { // it has no uuid, and keeps of JSON what it means, not how it was written
-		sameColumns = slices.DeleteFunc(sameColumns, func(c sameColumn) bool { return c.mariadb == "uuid" || c.mariadb == "json" })
+	if servers.Oracle() { // it has no uuid, and keeps of JSON what it means: not how it was written, and of its numbers what a double has
+		sameColumns = slices.DeleteFunc(sameColumns, func(c sameColumn) bool { return c.mariadb == "uuid" || c.postgres == "text" && c.mariadb == "json" })
+		for i := range sameColumns {
+			if c := &sameColumns[i]; c.mariadb == "json" {
+				c.differ[1] = `'{"a":0.10000000000000002}'`
+			}
+		}
 	}
 	postgres, mariadb := postgresSide(t), mariadbSide(t)
 	for i, c := range sameColumns {

@@ -62,10 +62,12 @@ func TestNoSchemaChanges(t *testing.T) {
 	bin, set := binary(t, "CDC_RACE_BINARY"), shared.Set(t)
 	e := newEvolving(t, set, bin, "ddl: {apply: none}\n", three(set))
 	for _, o := range e.Offices { // by hand, everywhere: nobody does it for another
-		must(t, o.Exec(within(t, stuck), goods[0], goods[2]))
+		must(t, o.Exec(within(t, stuck), goods[0], goods[2], `CREATE TABLE still (id bigint PRIMARY KEY)`))
 	}
 	head := e.Head()
 	e.arrived(t)
+	south := e.Offices[2]
+	unlogged(t, south, `ALTER TABLE still ADD COLUMN alone integer`)
 	must(t, head.Exec(within(t, stuck),
 		`ALTER TABLE goods ADD COLUMN price integer`,
 		`INSERT INTO goods (id, note, price) VALUES (5, 'five', 5)`,
@@ -88,8 +90,17 @@ func TestNoSchemaChanges(t *testing.T) {
 		if statement == "" {
 			t.Fatalf("%s holds %v", o.Name, held)
 		}
-		tells(t, o, bin, statement)
+		drift := map[string]string{"goods": "column price is not here (held here: " + statement}
+		if o == south {
+			drift["still"] = "column alone is here alone"
+		}
+		drifts(t, head, o, bin, drift)
+		tells(t, o, bin, statement, "column price: the table here has no such column; remedy: ALTER TABLE ")
+		if o == south {
+			unlogged(t, o, `ALTER TABLE still DROP COLUMN alone`)
+		}
 		must(t, o.Exec(within(t, stuck), statement))
+		drifts(t, head, o, bin, nil)
 		must(t, fleet.Until(within(t, stuck), "the rows that waited are written", func(ctx context.Context) error {
 			d, err := o.DigestOf(ctx, `SELECT id, id FROM goods WHERE id = 5 AND note = 'still five' AND price = 5 OR id = 6 AND price = 6`)
 			if err == nil && d.Rows != 2 {

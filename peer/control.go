@@ -39,6 +39,8 @@ func (p *Peers) control(ctx context.Context, m *schema.Message) error {
 		p.cfg.Joiner.Asked(c.Compare)
 	case c.Marker != nil && p.cfg.Role == schema.Head:
 		return p.reports(from, m, c.Marker)
+	case c.Definitions != nil:
+		p.definitions(from, c.Definitions)
 	case c.Leave != nil && p.cfg.Role == schema.Head:
 		return p.left(ctx, from, m)
 	}

@@ -119,9 +119,11 @@ type Config struct {
 	// Restored says of a head whether its database had gone back to an earlier state when its journal's epoch began; nil: it
 	// had not.
 	Restored func() bool
-	Server   Server // at the head; nil: branches' requests for rows are passed by
-	Joiner   Joiner // at a branch; nil: it takes the head's stream from its first transaction on, while the head holds that
-	Log      *slog.Logger
+	// Definitions is told what another office asks about tables, or answers this one; nil: nobody wants to know. It returns at once.
+	Definitions func(from schema.Office, d *schema.Definitions)
+	Server      Server // at the head; nil: branches' requests for rows are passed by
+	Joiner      Joiner // at a branch; nil: it takes the head's stream from its first transaction on, while the head holds that
+	Log         *slog.Logger
 }
 
 // Peers is the office's side of the protocol. It outlives the corridors: they come and go with their connections.
@@ -287,6 +289,8 @@ func sameKind(a, b *schema.Control) bool {
 		return b.Compare != nil && a.Compare.ID == b.Compare.ID
 	case a.Report != nil:
 		return b.Report != nil && a.Report.ID == b.Report.ID
+	case a.Definitions != nil:
+		return b.Definitions != nil && sameDefinitions(a.Definitions, b.Definitions)
 	}
 	return false
 }

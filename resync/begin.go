@@ -2,6 +2,7 @@ package resync
 
 import (
 	"context"
+	"strings"
 
 	"cdc-sidecar/schema"
 )
@@ -15,7 +16,7 @@ func (c *Client) Resume(ctx context.Context, seen schema.Position, anew, member 
 		return nil, err
 	}
 	c.foresee(joins)
-	if len(joins) == 0 && !member && c.cfg.Mode != None {
+	if orders(joins) == len(joins) && !member && c.cfg.Mode != None {
 		star := state{Phase: preparing, Why: "this office is new"}
 		joins = []Join{{Table: schema.JoinAll, Pending: true}}
 		if err := c.turn(ctx, star, true); err != nil {
@@ -36,6 +37,16 @@ func (c *Client) Resume(ctx context.Context, seen schema.Position, anew, member 
 		err = c.db.SaveJoins(ctx, touch)
 	}
 	return pending, err
+}
+
+// orders is how many rows are about no join.
+func orders(joins []Join) (n int) {
+	for _, j := range joins {
+		if strings.HasPrefix(j.Table, schema.OrderPrefix) {
+			n++
+		}
+	}
+	return n
 }
 
 // Frozen reports whether nothing of the head's stream may be taken as it stands: of an office that lost its way, nobody knows which

@@ -89,6 +89,8 @@ type Config struct {
 	Now      func() time.Time // nil: time.Now
 	// Matches says whether a name matches a glob, as the configuration writes it; an empty one: any.
 	Matches func(glob string, table schema.TableName) bool
+	// Ordered is told of a job that a schema change asks for; may be nil.
+	Ordered func(j *Job, o schema.RowsOrder)
 }
 
 // Client makes a branch equal to its head, and compares it. One pass over a table runs at a time.

@@ -113,6 +113,9 @@ func (p *pass) settled(ctx context.Context, differ []pair) ([]pair, error) {
 
 // act does about what differs what the pass is for, and counts it.
 func (p *pass) act(ctx context.Context, at schema.Position, differ []pair) error {
+	if err := p.overtaken(); err != nil {
+		return err
+	}
 	var write []*pair
 	var claims, absent []schema.Row
 	var sent, removed, repaired uint64

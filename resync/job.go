@@ -57,6 +57,7 @@ type Job struct {
 	report func(Result)  // told of progress and of the end; may be nil
 	quit   chan struct{} // closed by Cancel
 	cancel func()
+	order  *ordered // a schema change asked for it; under Client.mu, as what follows
 
 	// Under Client.mu:
 	state  JobState
@@ -66,16 +67,23 @@ type Job struct {
 	head   schema.Position
 	told   time.Time
 	done   chan struct{}
+
+	notBefore time.Time // it is tried again then
 }
 
 // Start begins a job behind those that were given before.
 func (c *Client) Start(spec Spec, report func(Result)) *Job {
-	j := &Job{spec: spec, report: report, quit: make(chan struct{}), state: Waiting, done: make(chan struct{})}
-	j.cancel = sync.OnceFunc(func() { close(j.quit) })
+	j := c.newJob(spec, report)
 	c.mu.Lock()
 	c.jobs = append(c.jobs, j)
 	c.mu.Unlock()
 	c.rouse()
+	return j
+}
+
+func (c *Client) newJob(spec Spec, report func(Result)) *Job {
+	j := &Job{spec: spec, report: report, quit: make(chan struct{}), state: Waiting, done: make(chan struct{})}
+	j.cancel = sync.OnceFunc(func() { close(j.quit) })
 	return j
 }
 
@@ -84,6 +92,9 @@ func (c *Client) Cancel(j *Job) {
 	j.cancel()
 	c.mu.Lock()
 	waits := j.state == Waiting
+	if j.order != nil { // its row goes, too
+		j.notBefore, waits = time.Time{}, false
+	}
 	c.mu.Unlock()
 	if waits {
 		c.end(j, nil)
@@ -187,8 +198,10 @@ func (c *Client) job(ctx context.Context) (bool, error) {
 	c.mu.Lock()
 	var j *Job
 	if len(c.jobs) > 0 && c.standing.Head != "" && c.standing.Lost == "" && (c.star.Phase == joined || c.star.Phase == "") {
-		j = c.jobs[0]
-		j.state = Running
+		j = c.dueLocked()
+	}
+	if j != nil {
+		j.state, j.err = Running, nil
 	}
 	c.mu.Unlock()
 	if j == nil {
@@ -222,6 +235,9 @@ func (c *Client) job(ctx context.Context) (bool, error) {
 		j.state = Waiting
 		c.mu.Unlock()
 		return true, err // the connections': the job is begun again with the next session
+	}
+	if j.order != nil {
+		return true, c.obeyed(ctx, j, err)
 	}
 	c.end(j, err)
 	return true, nil
@@ -275,6 +291,9 @@ func (c *Client) do(ctx context.Context, j *Job) error {
 	c.mu.Lock()
 	j.tables = nil // a former try's
 	c.mu.Unlock()
+	if j.order != nil {
+		return c.obey(ctx, j)
+	}
 	tables, err := c.list(ctx, func(t schema.TableName) bool {
 		return (c.cfg.Receives(t) || c.cfg.Sends(t)) && (c.cfg.Matches == nil || c.cfg.Matches(j.spec.Table, t))
 	})
@@ -326,6 +345,9 @@ func (c *Client) compareTable(ctx context.Context, j *Job, t schema.TableSize) e
 		why.take, why.all, why.claim = true, j.spec.All, j.spec.Ours
 		if why.extra = j.spec.Extra; why.extra == "" {
 			why.extra = c.cfg.Extra
+		}
+		if j.order != nil && j.order.gone {
+			why.extra, why.absent, why.take = Delete, why.claim, !why.claim
 		}
 		if !c.cfg.Sends(t.Table.TableName) {
 			why.claim = false

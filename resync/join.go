@@ -60,6 +60,9 @@ func (c *Client) load(ctx context.Context) error {
 		return err
 	}
 	star, tables, err := recall(joins)
+	if err == nil {
+		err = c.takeOrders(joins)
+	}
 	if err != nil {
 		return err
 	}
@@ -88,6 +91,9 @@ func (c *Client) load(ctx context.Context) error {
 func recall(joins []Join) (star state, tables map[string]*progress, err error) {
 	tables = map[string]*progress{}
 	for _, j := range joins {
+		if strings.HasPrefix(j.Table, schema.OrderPrefix) {
+			continue
+		}
 		if j.Table == schema.JoinAll {
 			if err := json.Unmarshal(j.State, &star); err != nil {
 				return star, nil, fmt.Errorf("read how far the join is: %w", err)

@@ -546,6 +546,9 @@ func DecodeControl(b []byte) (Control, error) {
 			return c.Report.decode(body)
 		case 9:
 			c.Leave = &Leave{}
+		case 10:
+			c.Definitions = &Definitions{}
+			return c.Definitions.decode(body)
 		}
 		return nil
 	})

@@ -113,6 +113,8 @@ type DefinitionChange struct {
 	Is  *Definition `json:"is,omitempty"`
 	// Statement is what somebody typed, for people, as far as the log has it; it may be cut. It is never run.
 	Statement string `json:"statement,omitempty"`
+	// Rows: the rows of the table are not what the log says of them (ChangesRows). Was and Is may be equal then.
+	Rows bool `json:"rows,omitempty"`
 }
 
 // Name is the table's, as it is called behind the change.

@@ -282,6 +282,8 @@ func AppendControl(b []byte, c *Control) []byte {
 		field, e = 8, appendReport(c.Report)
 	case c.Leave != nil:
 		field = 9
+	case c.Definitions != nil:
+		field, e = 10, appendDefinitions(c.Definitions)
 	default:
 		return b
 	}

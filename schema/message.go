@@ -71,6 +71,8 @@ type Control struct {
 	Compare *Compare
 	Report  *Report
 	Leave   *Leave
+
+	Definitions *Definitions
 }
 
 // Leave is the last word of a branch that is torn down: the head forgets it. The envelope's epoch is later than that of the

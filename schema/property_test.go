@@ -196,6 +196,7 @@ func TestControlRoundTrip(t *testing.T) {
 			{Marker: &Marker{Seen: at, After: last}},
 			{Tail: &Tail{First: first, Last: last, Answers: number.Draw(t, "answers")}},
 			{Resend: &Resend{To: offices().Draw(t, "to"), Epoch: first, From: last, Part: rapid.Uint32().Draw(t, "part"), Limit: number.Draw(t, "limit")}},
+			{Definitions: &Definitions{To: offices().Draw(t, "to"), ID: first, Part: rapid.Uint32().Draw(t, "part"), More: rapid.Bool().Draw(t, "more"), Codec: CodecZstd, Body: rapid.SliceOfN(rapid.Byte(), 1, 20).Draw(t, "body")}},
 		}).Draw(t, "control")
 		raw := AppendControl(nil, &c)
 		if got, err := DecodeControl(raw); err != nil || !reflect.DeepEqual(got, c) {

@@ -151,6 +151,7 @@ func controls() map[string]*Control {
 		"resend":               {Resend: &Resend{To: "north", Epoch: 7, From: 8, Part: 3, Limit: 1 << 20}},
 		"welcome-acknowledged": {Welcome: &Welcome{To: "north", First: 1, Last: 9, Restored: true, Acknowledged: Position{Epoch: 7, Seq: 6}}},
 		"leave":                {Leave: &Leave{}},
+		"definitions":          {Definitions: &Definitions{To: "north", ID: 7, Part: 3, More: true, Codec: CodecZstd, Body: []byte("{}")}},
 	}
 }
 

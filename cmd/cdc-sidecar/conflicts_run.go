@@ -99,6 +99,9 @@ func (s *sidecar) describeConflicts(out *admin.Status) {
 	if n, known := s.applier.Waiting(); known {
 		out.Parked = uint64(n)
 	}
+	for _, w := range s.applier.WaitingTables() {
+		out.Waiting = append(out.Waiting, admin.WaitingTable{Table: w.Table, Changes: uint64(w.Changes), Needs: w.Needs})
+	}
 	out.DDL = s.schemaChanges()
 	index := s.clocks.Stats()
 	out.Clocks.Rows, out.Clocks.Bytes, out.Clocks.DiskBytes = uint64(index.Rows), index.Bytes, index.DiskBytes

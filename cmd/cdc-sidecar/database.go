@@ -41,3 +41,14 @@ func checkApply(ctx context.Context, c Config) []schema.Finding {
 	}
 	return apply.CheckPostgres(ctx, c.Database, c.Receives)
 }
+
+// checkApplyDDL asks whether other offices' schema changes can be done there, where they are to be.
+func checkApplyDDL(ctx context.Context, c Config) []schema.Finding {
+	switch {
+	case c.DDL.Apply == apply.ApplyNone:
+		return nil
+	case c.Database.Scheme == "mysql":
+		return apply.CheckMySQLDDL(ctx, c.Database)
+	}
+	return apply.CheckPostgresDDL(ctx, c.Database, c.Receives)
+}

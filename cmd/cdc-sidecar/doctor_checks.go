@@ -19,6 +19,7 @@ import (
 func checkGroups(c Config) []checkGroup {
 	groups := []checkGroup{{name: "Configuration", run: func(context.Context) []schema.Finding { return checkConfig(c) }}}
 	return append(append(groups, databaseChecks(c)...), []checkGroup{
+		{name: "Schema changes", run: func(ctx context.Context) []schema.Finding { return checkSchemaChanges(ctx, c) }},
 		{name: "Broker", run: func(ctx context.Context) []schema.Finding { return broker.Check(ctx, brokerConfig(c)) }},
 		{name: "Disk", run: func(context.Context) []schema.Finding { return checkDisk(c.Data, c.JournalBudget) }},
 	}...)
@@ -28,7 +29,9 @@ func checkGroups(c Config) []checkGroup {
 func databaseChecks(c Config) []checkGroup {
 	return []checkGroup{
 		{name: "Database: capture", run: func(ctx context.Context) []schema.Finding { return checkCapture(ctx, c) }},
-		{name: "Database: apply", run: func(ctx context.Context) []schema.Finding { return checkApply(ctx, c) }},
+		{name: "Database: apply", run: func(ctx context.Context) []schema.Finding {
+			return append(checkApply(ctx, c), checkApplyDDL(ctx, c)...)
+		}},
 		{name: "Tables", run: func(ctx context.Context) []schema.Finding { return checkTables(ctx, c) }},
 	}
 }

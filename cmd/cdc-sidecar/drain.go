@@ -134,6 +134,8 @@ func (s *sidecar) waitsFor(d *drained, m *peer.Status) (string, error) {
 		return fmt.Sprintf("asking office %s where its stream ends", m.Office), nil
 	case s.cfg.Role == schema.Branch && s.journal.State().Seen.Less(end) && time.Since(d.since) < notedWithin:
 		return "reading in this office's own log what it has taken", nil // only then the head can hear of it
+	case s.equal.client != nil && s.equal.client.Ordering() != "":
+		return fmt.Sprintf("comparing table %s, of which a schema change changed rows", s.equal.client.Ordering()), nil
 	}
 	return "", nil
 }

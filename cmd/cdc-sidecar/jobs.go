@@ -46,6 +46,7 @@ type part struct {
 	office schema.Office
 	result resync.Result
 	done   chan struct{} // closed when result is the end
+	order  *resync.Job   // this branch's own, which a schema change asked for; nil: people asked
 }
 
 func newJobs(s *sidecar) *jobs {
@@ -60,6 +61,21 @@ func (j *jobs) Start(spec admin.Spec) (string, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	j.mu.Lock()
+	n := j.add(spec, offices, cancel)
+	j.mu.Unlock()
+	go func() {
+		select {
+		case <-j.s.ending:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	go j.run(ctx, n)
+	return n.ID, nil
+}
+
+// add notes a job. The caller holds mu.
+func (j *jobs) add(spec admin.Spec, offices []schema.Office, cancel context.CancelFunc) *asked {
 	j.last++
 	n := &asked{number: j.last, cancel: cancel, ended: make(chan struct{}), Job: admin.Job{
 		ID: strconv.FormatUint(j.last, 36), Spec: spec, State: admin.JobRunning, Asked: time.Now(), Started: time.Now(),
@@ -71,16 +87,7 @@ func (j *jobs) Start(spec admin.Spec) (string, error) {
 	if len(j.all) > keptJobs {
 		j.all = slices.DeleteFunc(j.all, func(o *asked) bool { return o.State.Ended() && len(j.all) > keptJobs })
 	}
-	j.mu.Unlock()
-	go func() {
-		select {
-		case <-j.s.ending:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	go j.run(ctx, n)
-	return n.ID, nil
+	return n
 }
 
 // offices are the branches that a comparison is about.
@@ -146,6 +153,34 @@ func (j *jobs) update(_ *asked, change func()) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	change()
+}
+
+// adopt keeps a comparison among the jobs that a schema change asked this branch for. Whoever cancels it gives it up for good; when
+// the sidecar ends before it, the next one goes on.
+func (j *jobs) adopt(work *resync.Job, o schema.RowsOrder) {
+	ctx, cancel := context.WithCancel(context.Background())
+	spec := admin.Spec{Kind: admin.JobResync, Table: o.Table.String(), Prefer: admin.PreferHead}
+	if o.Up {
+		spec.Prefer = admin.PreferBranch
+	}
+	j.mu.Lock()
+	n := j.add(spec, []schema.Office{j.s.cfg.Office}, cancel)
+	n.Why, n.parts[0].order = o.Why, work
+	j.mu.Unlock()
+	go func() {
+		defer cancel()
+		defer close(n.ended)
+		select {
+		case <-work.Done():
+		case <-j.s.ending:
+			return
+		case <-ctx.Done():
+			j.s.equal.client.Cancel(work)
+			<-work.Done()
+		}
+		r := j.s.equal.client.Result(work)
+		j.update(n, func() { n.Ended, n.State, n.parts[0].result = time.Now(), admin.JobState(r.State), r })
+	}()
 }
 
 // specOf is a job in the words of room resync.
@@ -260,6 +295,9 @@ func (j *jobs) snapshot(n *asked, keys bool) admin.Job {
 	waiting := len(n.parts) > 0 && !n.State.Ended()
 	for _, p := range n.parts {
 		r := p.result
+		if p.order != nil && !n.State.Ended() {
+			r = j.s.equal.client.Result(p.order)
+		}
 		if j.s.cfg.Role == schema.Branch && !n.State.Ended() { // as it is at this moment
 			waiting = waiting && r.State == resync.Waiting
 		}

@@ -34,7 +34,7 @@ func (s *sidecar) comparer() equality {
 	cfg := resync.Config{
 		Office: s.cfg.Office, Dir: filepath.Join(s.cfg.Data, resyncFolder), Mode: resync.Mode(s.cfg.Join.Mode), Extra: resync.Extra(s.cfg.Join.Extra),
 		Rows: uint64(s.cfg.Join.Rows), Bytes: uint64(s.cfg.Join.Bytes), Receives: s.cfg.Receives, Sends: s.cfg.Sends, Log: s.log,
-		Matches: s.cfg.matches,
+		Matches: s.cfg.matches, Ordered: s.jobs.adopt,
 	}
 	return equality{client: resync.NewClient(cfg, db, speech{s})}
 }

@@ -40,6 +40,8 @@ type sidecar struct {
 	gate    *gate
 	jobs    *jobs
 	equal   equality
+	drift   *drift          // at a branch
+	tellers *tellers        // at the head
 	ending  <-chan struct{} // closed when the sidecar is to end
 
 	after uint64                 // a new journal's epoch is greater
@@ -54,6 +56,7 @@ func live(ctx context.Context, cfg Config, log *slog.Logger, after uint64) (*los
 	ctx, s.end = context.WithCancel(ctx)
 	defer s.end()
 	s.ending, s.gate, s.jobs = ctx.Done(), newGate(cfg.Sync), newJobs(s)
+	s.drift, s.tellers = newDrift(s), newTellers(s)
 	s.keeper = newSupervisor(log, admin.CaptureCorridor, admin.ShipCorridor, admin.ReceiveCorridor)
 	s.state.started = time.Now()
 
@@ -138,7 +141,7 @@ func (s *sidecar) open(ctx context.Context) error {
 		s.log.Info("the row clocks are built again from the journal", "cause", err)
 	}
 	s.applier = apply.New(s.db.target, s.applyOptions())
-	peers := peer.New(s.peerConfig(), outbox{s.journal, s.clocks, s.applier}, s.applier, register{s.db, s.applier})
+	peers := peer.New(s.peerConfig(), outbox{s.journal, s.clocks, s.applier}, noticing{s.applier, s.drift.defined}, register{s.db, s.applier})
 	s.state.mu.Lock()
 	s.peers = peers
 	s.state.mu.Unlock()
@@ -153,9 +156,10 @@ func (s *sidecar) peerConfig() peer.Config {
 	}
 	s.equal = s.comparer()
 	if s.equal.server != nil {
-		c.Server = answering{s.equal.server}
+		c.Server, c.Definitions = answering{s.equal.server}, s.tellers.heard
 		return c
 	}
+	c.Definitions = s.drift.heard
 	c.Joiner = joining{s.equal.client}
 	s.applier.Joining(s.equal.client.Pending)
 	return c
@@ -203,6 +207,7 @@ func (s *sidecar) applyOptions() apply.Options {
 	o := apply.Options{Office: s.cfg.Office, Role: s.cfg.Role, Receive: s.cfg.Receives, Unmapped: s.cfg.Unmapped, DDL: s.cfg.DDL.DDL, Log: s.log}
 	if s.cfg.Role == schema.Branch {
 		o.Hold, o.Passed = s.clocks, hurried{s.clocks, s.db.hurry}.Passed
+		o.Ordered = func(name string, r schema.RowsOrder) { s.equal.client.Ordered(name, r) }
 		return o
 	}
 	o.Clocks, o.Drift = hurried{s.clocks, s.db.hurry}, s.cfg.ClockDrift
@@ -273,13 +278,14 @@ func (s *sidecar) attend(ctx context.Context, gone <-chan struct{}, up func()) e
 			return ctx.Err()
 		}
 	})
-	sink := s.makingRoom(s.applier.Noting(s.clocks.Sink(s.journal.Append)))
+	sink := s.makingRoom(s.noticing(s.applier.Noting(s.clocks.Sink(s.journal.Append))))
 	g.Go(func() error { return capture.Run(ctx, src, sink, &s.state.capture) })
 	g.Go(func() error { return s.catchUp(ctx) })
 	g.Go(func() error { return s.keepLog(ctx) })
 	g.Go(func() error { return s.gate.keep(ctx, s.keeper, admin.ReceiveCorridor, s.receive) })
 	g.Go(func() error { return s.keeper.keep(ctx, "comparison", s.compare) })
 	g.Go(func() error { return s.examine(ctx) })
+	g.Go(func() error { return s.compareTables(ctx) })
 	g.Go(func() error { return s.belongs(ctx, belongsEvery) })
 	up()
 	s.state.readied(true)

@@ -52,7 +52,8 @@ func (p *program) showStatus(cmd *cobra.Command, c *client, before string) error
 	return p.report(cmd, answer{
 		Text: before + statusText(s, time.Now()),
 		Summary: map[string]any{
-			"state": s.State, "unsent": s.Journal.Unsent(), "conflicts": s.Conflicts.Total, "open": s.Conflicts.Open, "parked": s.Parked, "held_ddl": s.DDL.Held, "failed_ddl": s.DDL.Failed, "reasons": s.Reasons(),
+			"state": s.State, "unsent": s.Journal.Unsent(), "conflicts": s.Conflicts.Total, "open": s.Conflicts.Open, "parked": s.Parked, "held_ddl": s.DDL.Held, "failed_ddl": s.DDL.Failed,
+			"drift": driftCount(&s), "reasons": s.Reasons(),
 		},
 		Result: s,
 	})
@@ -105,7 +106,15 @@ func statusText(s admin.Status, now time.Time) string {
 	if n := s.Parked; n > 0 {
 		fmt.Fprintf(&b, "! parked changes: %d (another row has their unique key, their table is not here as they need it, or they stand behind one that is parked)\n", n)
 	}
+	for _, w := range s.Waiting {
+		needs := w.Needs
+		if needs == "" {
+			needs = "another row has their unique key"
+		}
+		fmt.Fprintf(&b, "  %s: %d: %s\n", printable(w.Table), w.Changes, printable(needs))
+	}
 	b.WriteString(schemaChangesText(s.DDL))
+	b.WriteString(driftText(&s))
 	for _, f := range s.Findings {
 		fmt.Fprintf(&b, "! %s\n", f.Message)
 	}

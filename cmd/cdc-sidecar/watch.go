@@ -88,6 +88,7 @@ func (s *sidecar) Status() admin.Status {
 		Corridors: s.keeper.snapshot(), Notices: s.cfg.Notices,
 	}
 	out.Sync, out.Verify, out.Joining = s.gate.describe(), s.jobs.verified(), s.describeJoin()
+	out.Drift = s.drift.found()
 	counted := s.state.capture.Counts()
 	out.Capture = admin.Capture{
 		Transactions: counted.Transactions,
@@ -156,7 +157,7 @@ func (s *sidecar) peerOf(m *peer.Status) admin.Peer {
 		LastHeard: m.Heard, LastApplied: m.Lag,
 	}
 	if s.cfg.Role == schema.Head {
-		p.Role = schema.Branch
+		p.Role, p.Drift = schema.Branch, s.tellers.of(m.Office)
 	}
 	if m.Halted != nil {
 		var rejected *schema.RejectedError
