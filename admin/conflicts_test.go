@@ -201,6 +201,9 @@ cdc_conflicts_open 2
 # TYPE cdc_conflicts_total counter
 cdc_conflicts_total{policy="latest",table="orders",winner="local"} 3
 cdc_conflicts_total{policy="manual",table="prices",winner="none"} 6
+# HELP cdc_drift_tables Tables of a branch that differ from the head's, by its last look.
+# TYPE cdc_drift_tables gauge
+cdc_drift_tables{office="north"} 3
 # HELP cdc_held_changes_total Changes of the head skipped at a branch, because the head will meet the branch's own of the same row.
 # TYPE cdc_held_changes_total counter
 cdc_held_changes_total 11
@@ -216,8 +219,12 @@ cdc_row_clock_disk_bytes 8000
 # HELP cdc_row_clocks Rows that have a clock.
 # TYPE cdc_row_clocks gauge
 cdc_row_clocks 1000
+# HELP cdc_schema_steps Steps of other offices' schema changes that were not done here.
+# TYPE cdc_schema_steps gauge
+cdc_schema_steps{state="failed"} 1
+cdc_schema_steps{state="held"} 2
 `
-	err := testutil.CollectAndCompare(c, strings.NewReader(want), "cdc_barrier_seconds", "cdc_barriers_total", "cdc_conflicts_open", "cdc_conflicts_total",
+	err := testutil.CollectAndCompare(c, strings.NewReader(want), "cdc_barrier_seconds", "cdc_barriers_total", "cdc_conflicts_open", "cdc_conflicts_total", "cdc_drift_tables", "cdc_schema_steps",
 		"cdc_held_changes_total", "cdc_parked_changes", "cdc_row_clock_bytes", "cdc_row_clock_disk_bytes", "cdc_row_clocks")
 	if err != nil {
 		t.Error(err)

@@ -55,7 +55,7 @@ func sample() Status {
 		Capture: Capture{Transactions: 12, Changes: Changes{Insert: 5, Update: 4, Delete: 3, Truncate: 1}, LagSeconds: 0.25, LastCommit: at},
 		Broker:  Broker{Connected: true, Published: 9, Bytes: 900, Returned: 1, Received: 8, ReceivedBytes: 800, Quarantined: 2},
 		Peers: []Peer{{
-			Office: "north", Role: schema.Branch, Engine: schema.MariaDB, State: PeerHalted, Progress: Position{5, 6}, Acknowledged: Position{7, 8},
+			Office: "north", Role: schema.Branch, Engine: schema.MariaDB, State: PeerHalted, Drift: &Drift{Checked: at, Different: 3}, Progress: Position{5, 6}, Acknowledged: Position{7, 8},
 			Unacknowledged: 4, LastHeard: at, LastApplied: at,
 			Halted: HaltOf(&schema.RejectedError{
 				Table: schema.TableName{Name: "orders"}, Key: "id=7", Column: "vat", At: schema.Position{Epoch: 5, Seq: 7},
@@ -65,7 +65,7 @@ func sample() Status {
 		Conflicts: ConflictCounts{Total: 9, Open: 2, ByTable: []ConflictCount{
 			{Table: "orders", Policy: "latest", Winner: "local", Count: 3}, {Table: "prices", Policy: "manual", Winner: "none", Count: 6},
 		}},
-		Parked: 5,
+		DDL: SchemaChanges{Held: 2, Failed: 1}, Parked: 5,
 		Clocks: Clocks{Rows: 1000, Bytes: 64000, DiskBytes: 8000, Held: 11, Barriers: 40, BarrierSeconds: 1.5},
 		Sync:   Sync{Mode: SyncScheduled, Schedule: "30 2 * * *", Next: at.Add(time.Hour), Last: at},
 		Joining: &Joining{Phase: "take", Why: "this office is new", Since: at, Tables: []JoinTable{

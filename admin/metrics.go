@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"cdc-sidecar/schema"
 )
 
 // metrics answers with a registry of its own: what libraries register by themselves is not ours to publish.
@@ -66,6 +68,8 @@ var (
 	conflicts         = describe("conflicts_total", "Conflicts decided at the head.", "table", "policy", "winner")
 	conflictsOpen     = describe("conflicts_open", "Conflicts that wait for a person.")
 	parkedChanges     = describe("parked_changes", "Changes that wait because another row has their unique key, and those behind them.")
+	schemaSteps       = describe("schema_steps", "Steps of other offices' schema changes that were not done here.", "state")
+	driftTables       = describe("drift_tables", "Tables of a branch that differ from the head's, by its last look.", "office")
 	heldChanges       = describe("held_changes_total", "Changes of the head skipped at a branch, because the head will meet the branch's own of the same row.")
 	barriers          = describe("barriers_total", "Times that a decision waited for the head's own capture to pass the log's end.")
 	barrierSeconds    = describe("barrier_seconds", "Time that decisions waited for the head's own capture to pass the log's end.")
@@ -108,6 +112,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	m.apply(s.Apply)
 	m.conflicts(s)
 	m.equality(s)
+	m.tables(s)
 	for _, p := range s.Peers {
 		m.peer(p)
 	}
@@ -191,6 +196,21 @@ func (m sender) conflicts(s Status) {
 	m.gauge(rowClocks, float64(s.Clocks.Rows))
 	m.gauge(rowClockBytes, float64(s.Clocks.Bytes))
 	m.gauge(rowClockDisk, float64(s.Clocks.DiskBytes))
+}
+
+// tables is about offices having the same tables. Of a branch that has not looked yet there is nothing.
+func (m sender) tables(s Status) {
+	m.gauge(schemaSteps, float64(s.DDL.Held), "held")
+	m.gauge(schemaSteps, float64(s.DDL.Failed), "failed")
+	drift := func(office schema.Office, d *Drift) {
+		if d != nil {
+			m.gauge(driftTables, float64(d.Different), string(office))
+		}
+	}
+	drift(s.Office, s.Drift)
+	for _, p := range s.Peers {
+		drift(p.Office, p.Drift)
+	}
 }
 
 // equality is about offices being equal: joining, comparing, and when they speak at all.

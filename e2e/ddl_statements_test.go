@@ -70,6 +70,7 @@ func (e *evolving) play(t *testing.T, s script, at, branch *fleet.Office) {
 	}
 	end()
 	e.equal(t, at)
+	e.sameEverywhere(t)
 	e.wrote(t, 10)
 }
 

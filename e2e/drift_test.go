@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"cdc-sidecar/admin"
 	"cdc-sidecar/fleet"
@@ -61,6 +62,28 @@ func drifts(t *testing.T, head, branch *fleet.Office, bin string, want map[strin
 			t.Errorf("the doctor of %s names %d tables of %s, want %d", o.Name, named, branch.Name, len(want))
 		}
 	}
+}
+
+// sameEverywhere wants no office to say that its tables differ, with looks that were made behind everything before.
+func (e *evolving) sameEverywhere(t *testing.T) {
+	t.Helper()
+	began := time.Now()
+	must(t, e.Head().Exec(within(t, stuck), `CREATE TABLE looked_at (id bigint PRIMARY KEY)`)) // behind a schema change they look again
+	must(t, fleet.Until(within(t, stuck), "no office has other tables than the head", func(ctx context.Context) error {
+		for _, o := range e.Offices[1:] {
+			s, err := o.Status(ctx)
+			if err != nil {
+				return err
+			}
+			if err := sameDrift(s.Drift, nil); err != nil {
+				return fmt.Errorf("%s: %w", o.Name, err)
+			}
+			if s.Drift.Checked.Before(began) {
+				return fmt.Errorf("%s has not looked since", o.Name)
+			}
+		}
+		return nil
+	}))
 }
 
 func sameDrift(d *admin.Drift, want map[string]string) error {

@@ -29,6 +29,7 @@ type office struct {
 	db    *database
 	queue *queue
 	away  atomic.Bool // its queue is not bound
+	said  saidOf
 }
 
 type world struct {
@@ -48,7 +49,7 @@ func newWorld(t *testing.T, seed int64, branches int) *world {
 		o.db = &database{office: o, progress: map[schema.Office]schema.Position{}, rows: map[string]int{}, members: map[schema.Office]peer.Member{}}
 		o.peers = peer.New(peer.Config{
 			Office: o.name, Role: o.role, Engine: schema.Postgres, Dir: t.TempDir(), User: "shared", Unsettled: 16,
-			Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Definitions: o.said.heard,
 		}, o.box, o.db, o.db)
 		w.offices = append(w.offices, o)
 	}

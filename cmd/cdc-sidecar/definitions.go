@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,6 +17,9 @@ import (
 // definitions are tables by the names that the fleet has for them.
 type definitions map[schema.TableName]*schema.Definition
 
+// readTimeout bounds a look at the whole catalog: one that takes longer waits for somebody's lock.
+const readTimeout = time.Minute
+
 // readDefinitions reads what the office's tables are, those that it shares with other offices: with a key, in the log, and not left
 // alone by the configuration.
 func readDefinitions(ctx context.Context, c Config) (definitions, error) {
@@ -23,6 +27,8 @@ func readDefinitions(ctx context.Context, c Config) (definitions, error) {
 	if c.Database.Scheme == "mysql" {
 		read = readMySQLDefinitions
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	all, err := read(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("read the tables' definitions: %w", err)
