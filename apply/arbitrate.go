@@ -64,6 +64,12 @@ func (w *writer) barrier(ctx context.Context) error {
 	if err := a.Barrier(ctx); err != nil {
 		return err
 	}
+	a.mu.Lock()
+	changed := w.ses != nil && w.ses.defs().since != a.defined
+	a.mu.Unlock()
+	if changed { // rows that were read as their table was before are not whole
+		return fmt.Errorf("decide about rows: %w: a table was changed", errBusy)
+	}
 	w.known = a.options.Clocks.Last()
 	w.stream.lives(w.known)
 	w.tally.Barriers++
@@ -388,6 +394,9 @@ func (w *writer) contest(st *step, local schema.Row, met version) (contest, erro
 	if st.change.Op != schema.Delete {
 		if c.remote, err = st.plan.image(st.change.After); err != nil {
 			return c, locate(err, st.change, st.at)
+		}
+		if local == nil {
+			st.plan.completeImage(c.remote)
 		}
 	}
 	if st.change.Before != nil {

@@ -170,19 +170,20 @@ func (w *writer) commitPiece(ctx context.Context, to int) error {
 		return err
 	}
 	w.committed = to
-	w.stream.applier.unsure()
+	w.ses.defs().refresh(w.stream.applier.unsure())
 	w.stream.applier.ordered(w)
 	w.ses.begin()
 	return nil
 }
 
-// unsure has what is known of parked changes and of schema changes read again.
-func (a *Applier) unsure() {
+// unsure has what is known of parked changes and of schema changes read again. It returns how often tables were changed so far.
+func (a *Applier) unsure() (defined uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.parked, a.evolution = nil, nil
 	a.defined++
 	clear(a.asked)
+	return a.defined
 }
 
 // moves is the step that moves the progress row to a place, with so many changes of the transaction behind that committed.

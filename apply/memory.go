@@ -15,7 +15,8 @@ import (
 
 // Memory is a database in memory: tables with keys and unique keys, row locks until the end of a transaction, read committed,
 // savepoints, and a log of what was committed. It is there for simulations, which run thousands of lives of the real Applier
-// on it; nothing else makes one. It behaves as Postgres or as MySQL and MariaDB do where the two differ and it matters.
+// on it; nothing else makes one. It behaves as Postgres or as MySQL and MariaDB do where the two differ and it matters: in
+// Postgres a statement that changes a table is part of its transaction, in the others it is one by itself.
 type Memory struct {
 	options MemoryOptions
 
@@ -43,11 +44,12 @@ type MemoryOptions struct {
 // MemoryStep is asked before each round trip to the database. It may wait; its error ends the connection.
 type MemoryStep func(ctx context.Context, what string) error
 
-// MemoryEvent is one row changed, or one table emptied, as a log has it.
+// MemoryEvent is one row changed, one table emptied, or one definition changed, as a log has it.
 type MemoryEvent struct {
-	Table         *schema.Table // of OwnSchema: one of ours
+	Table         *schema.Table // of OwnSchema: one of ours; as it was when the event took place
 	Op            schema.Op
 	Before, After schema.Row
+	Definition    *schema.DefinitionChange // of a Define, with the whole statement
 }
 
 // MemoryCommit is one transaction in the log.
@@ -56,11 +58,14 @@ type MemoryCommit struct {
 	Events []MemoryEvent
 }
 
-// memoryTable is a table's committed rows by the text of their keys.
+// memoryTable is a table's committed rows by the text of their keys. Its definition does not change: a changed table is another
+// one, which takes its place.
 type memoryTable struct {
 	*catalog.Table
-	rows map[string]schema.Row
-	next int64 // the last number given, of ours that have one
+	definition *schema.Definition // nil of ours
+	rows       map[string]schema.Row
+	next       int64       // the last number given, of ours that have one
+	changes    *memoryWork // who changes the definition at the moment
 }
 
 // memoryCell is what can be locked: a row, a value of a unique key, or with neither the whole table.
@@ -83,7 +88,7 @@ func NewMemory(o MemoryOptions) *Memory {
 		freed: make(chan struct{}), works: map[*memoryWork]bool{}, grown: make(chan struct{}),
 	}
 	for i := range o.Tables {
-		m.tables[o.Tables[i].TableName] = &memoryTable{Table: &o.Tables[i], rows: map[string]schema.Row{}}
+		m.tables[o.Tables[i].TableName] = newMemoryTable(memoryDefinition(&o.Tables[i]), map[string]schema.Row{})
 	}
 	for _, t := range memoryOwn(o.Engine) {
 		m.tables[t.TableName] = &memoryTable{Table: &catalog.Table{Table: t, OwnSchema: schema.OwnSchema}, rows: map[string]schema.Row{}}
@@ -121,6 +126,7 @@ func memoryOwn(engine schema.Engine) []*schema.Table {
 		own(schema.JoinsTable, 2, texts(schema.JoinOffice, schema.JoinName), numbers(schema.JoinPending, schema.JoinEpoch, schema.JoinSeq, schema.JoinTouched),
 			texts(schema.JoinState)),
 		own(schema.ClaimsTable, 1, numbers(schema.ClaimID), texts(schema.ClaimOffice, schema.ClaimBody)),
+		own(schema.DDLTable, 1, numbers(schema.DDLID), ddlColumns),
 	}
 }
 
@@ -137,7 +143,7 @@ func (t *memoryTarget) connect(ctx context.Context) (session, error) {
 		return nil, fmt.Errorf("connect to the database in memory: %w", err)
 	}
 	s := &memorySession{memoryWork: t.db.work(t, t.step, memoryApplyWait)}
-	s.definition = definitions{engine: t.db.options.Engine, read: func(context.Context) ([]catalog.Table, error) { return slices.Clone(t.db.options.Tables), nil }}
+	s.definition = definitions{engine: t.db.options.Engine, space: memorySpace, read: func(context.Context) ([]catalog.Table, error) { return s.catalog(), nil }}
 	return s, nil
 }
 
@@ -173,18 +179,37 @@ func (m *Memory) Rows(table schema.TableName) []schema.Row {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var rows []schema.Row
-	for _, key := range m.tables[table].keys() {
-		rows = append(rows, m.tables[table].rows[key])
+	t := m.tables[table]
+	if t == nil {
+		return nil
+	}
+	for _, key := range t.keys() {
+		rows = append(rows, t.rows[key])
 	}
 	return rows
 }
 
 // Table is a table's definition; nil: there is none.
 func (m *Memory) Table(table schema.TableName) *schema.Table {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if t := m.tables[table]; t != nil {
 		return t.Table.Table
 	}
 	return nil
+}
+
+// Definitions are the committed definitions of the applications' tables, by their names.
+func (m *Memory) Definitions() map[schema.TableName]*schema.Definition {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := map[schema.TableName]*schema.Definition{}
+	for name, t := range m.tables {
+		if t.definition != nil {
+			all[name] = t.definition
+		}
+	}
+	return all
 }
 
 // Log is what was committed from a place on, at most limit transactions, as the log has them, with a channel that is closed
@@ -298,8 +323,11 @@ type memoryWork struct {
 
 	// Of the open transaction; the database's mu guards it.
 	dead   bool
-	failed bool                      // Postgres: nothing more until it is rolled back
-	rows   map[memoryCell]schema.Row // as written; nil: deleted
+	failed bool                              // Postgres: nothing more until it is rolled back
+	open   bool                              // it was begun; else each round trip is one by itself
+	uses   map[*memoryTable]bool             // whose definitions nobody changes meanwhile
+	tables map[schema.TableName]*memoryTable // that it changed; nil: dropped
+	rows   map[memoryCell]schema.Row         // as written; nil: deleted
 	undo   []memoryUndo
 	events []MemoryEvent
 	held   []memoryCell
@@ -308,11 +336,12 @@ type memoryWork struct {
 	saved  memorySave
 }
 
-// memoryUndo takes one write back.
+// memoryUndo takes one write back, or a changed definition.
 type memoryUndo struct {
-	cell memoryCell
-	had  bool
-	row  schema.Row
+	cell    memoryCell
+	had     bool
+	row     schema.Row
+	restore func()
 }
 
 // memorySave is a savepoint.
@@ -321,7 +350,10 @@ type memorySave struct{ undo, events, held int }
 func (m *Memory) work(t Target, step MemoryStep, wait time.Duration) *memoryWork {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	w := &memoryWork{db: m, target: t, step: step, wait: wait, gone: make(chan struct{}), rows: map[memoryCell]schema.Row{}}
+	w := &memoryWork{
+		db: m, target: t, step: step, wait: wait, gone: make(chan struct{}), rows: map[memoryCell]schema.Row{},
+		uses: map[*memoryTable]bool{}, tables: map[schema.TableName]*memoryTable{},
+	}
 	m.works[w] = true
 	return w
 }
@@ -341,7 +373,11 @@ func (w *memoryWork) round(ctx context.Context, what string, f func() error) err
 		return errors.New("the transaction failed: nothing more is done until it is rolled back")
 	}
 	kept := memorySave{len(w.undo), len(w.events), len(w.held)}
-	if err = f(); err == nil {
+	err = f()
+	if !w.open && len(w.held) == 0 {
+		w.leave()
+	}
+	if err == nil {
 		return nil
 	}
 	if w.failed = w.db.postgres(); !w.failed && !w.dead { // the statement alone is undone
@@ -371,15 +407,41 @@ func (w *memoryWork) die() {
 // reset rolls everything back.
 func (w *memoryWork) reset() {
 	w.rows, w.undo, w.events, w.logged, w.failed, w.saved = map[memoryCell]schema.Row{}, nil, nil, false, false, memorySave{}
+	w.open = false
+	clear(w.tables)
 	w.release(0)
+	w.leave()
+}
+
+// leave lets others change the definitions of the tables that were used.
+func (w *memoryWork) leave() {
+	if len(w.uses) == 0 {
+		return
+	}
+	for t := range w.uses {
+		if t.changes == w {
+			t.changes = nil
+		}
+	}
+	clear(w.uses)
+	w.tell()
+}
+
+// tell has those look again who wait for a lock.
+func (w *memoryWork) tell() {
+	close(w.db.freed)
+	w.db.freed = make(chan struct{})
 }
 
 // back rolls back to a savepoint.
 func (w *memoryWork) back(to memorySave) {
 	for _, u := range slices.Backward(w.undo[to.undo:]) {
-		if u.had {
+		switch {
+		case u.restore != nil:
+			u.restore()
+		case u.had:
 			w.rows[u.cell] = u.row
-		} else {
+		default:
 			delete(w.rows, u.cell)
 		}
 	}
@@ -398,12 +460,18 @@ func (w *memoryWork) release(n int) {
 		delete(w.db.locks, c)
 	}
 	w.held = w.held[:n]
-	close(w.db.freed)
-	w.db.freed = make(chan struct{})
+	w.tell()
 }
 
 // settle makes what is in the log visible.
 func (w *memoryWork) settle() {
+	for name, t := range w.tables {
+		if t == nil {
+			delete(w.db.tables, name)
+		} else {
+			w.db.tables[name] = t
+		}
+	}
 	for c, row := range w.rows {
 		if row == nil {
 			delete(c.table.rows, c.key)
@@ -427,16 +495,21 @@ func (w *memoryWork) end(ctx context.Context) error {
 
 func (w *memoryWork) enter() error {
 	if len(w.events) > 0 {
-		commit := w.db.options.Now().UTC().Truncate(time.Microsecond)
-		if !w.db.postgres() {
-			commit = commit.Truncate(time.Second)
-		}
-		w.db.log = append(w.db.log, MemoryCommit{Commit: commit, Events: w.events})
-		close(w.db.grown)
-		w.db.grown = make(chan struct{})
+		w.db.write(w.events)
 	}
 	w.logged, w.place = true, len(w.db.log)
 	return nil
+}
+
+// write appends a transaction to the log.
+func (m *Memory) write(events []MemoryEvent) {
+	commit := m.options.Now().UTC().Truncate(time.Microsecond)
+	if !m.postgres() {
+		commit = commit.Truncate(time.Second)
+	}
+	m.log = append(m.log, MemoryCommit{Commit: commit, Events: events})
+	close(m.grown)
+	m.grown = make(chan struct{})
 }
 
 // lock takes a lock, or waits for it. The database is not locked meanwhile.
@@ -444,10 +517,20 @@ func (w *memoryWork) lock(ctx context.Context, c memoryCell) error {
 	if w.db.locks[c] == w {
 		return nil
 	}
+	if err := w.await(ctx, w.wait, func() bool { return w.free(c) }); err != nil {
+		return err
+	}
+	w.db.locks[c] = w
+	w.held = append(w.held, c)
+	return nil
+}
+
+// await waits until ready, which only others' letting go of locks can change.
+func (w *memoryWork) await(ctx context.Context, limit time.Duration, ready func() bool) error {
 	var late <-chan time.Time
-	for !w.free(c) {
+	for !ready() {
 		if late == nil {
-			timer := time.NewTimer(w.wait)
+			timer := time.NewTimer(limit)
 			defer timer.Stop()
 			late = timer.C
 		}
@@ -471,8 +554,6 @@ func (w *memoryWork) lock(ctx context.Context, c memoryCell) error {
 			return err
 		}
 	}
-	w.db.locks[c] = w
-	w.held = append(w.held, c)
 	return nil
 }
 
@@ -518,7 +599,7 @@ func (w *memoryWork) find(ctx context.Context, c memoryCell) (schema.Row, error)
 // put writes a row (nil: deletes it), without an event.
 func (w *memoryWork) put(c memoryCell, row schema.Row) {
 	old, had := w.rows[c]
-	w.undo = append(w.undo, memoryUndo{c, had, old})
+	w.undo = append(w.undo, memoryUndo{cell: c, had: had, row: old})
 	w.rows[c] = row
 }
 
@@ -682,6 +763,7 @@ type MemoryWrite struct{ work *memoryWork }
 // nobody knows whether it took place.
 func (m *Memory) Write(ctx context.Context, step MemoryStep, f func(*MemoryWrite) error) error {
 	w := m.work(nil, step, memoryWriteWait)
+	w.open = true
 	err := f(&MemoryWrite{w})
 	if err == nil {
 		err = w.end(ctx)
@@ -692,10 +774,17 @@ func (m *Memory) Write(ctx context.Context, step MemoryStep, f func(*MemoryWrite
 	return err
 }
 
-// Insert inserts a row; ErrMemoryTaken: there is one of its key.
+// Insert inserts a row; columns behind those that it has get their defaults. ErrMemoryTaken: there is one of its key.
 func (t *MemoryWrite) Insert(ctx context.Context, table schema.TableName, row schema.Row) error {
 	return t.work.round(ctx, "insert", func() error {
-		into := t.work.db.tables[table]
+		into, err := t.work.used(ctx, table)
+		if err != nil {
+			return err
+		}
+		row = slices.Clone(row)
+		for i := len(row); i < len(into.Columns); i++ {
+			row = append(row, memoryDefault(into.definition, i))
+		}
 		ok, err := t.work.insert(ctx, into, row)
 		if err == nil && !ok {
 			err = t.work.taken(into, into.keyOf(row))
@@ -707,7 +796,10 @@ func (t *MemoryWrite) Insert(ctx context.Context, table schema.TableName, row sc
 // Update changes the row of a key (an image that has the key's columns), if there is one. change is given a copy to write to.
 func (t *MemoryWrite) Update(ctx context.Context, table schema.TableName, key schema.Row, change func(schema.Row)) (hit bool, err error) {
 	err = t.work.round(ctx, "update", func() error {
-		in := t.work.db.tables[table]
+		var in *memoryTable
+		if in, err = t.work.used(ctx, table); err != nil {
+			return err
+		}
 		hit, err = t.work.update(ctx, in, in.keyOf(key), change)
 		return err
 	})
@@ -717,7 +809,10 @@ func (t *MemoryWrite) Update(ctx context.Context, table schema.TableName, key sc
 // Delete deletes the row of a key, if there is one.
 func (t *MemoryWrite) Delete(ctx context.Context, table schema.TableName, key schema.Row) (hit bool, err error) {
 	err = t.work.round(ctx, "delete", func() error {
-		in := t.work.db.tables[table]
+		var in *memoryTable
+		if in, err = t.work.used(ctx, table); err != nil {
+			return err
+		}
 		hit, err = t.work.remove(ctx, in, in.keyOf(key))
 		return err
 	})
@@ -726,5 +821,11 @@ func (t *MemoryWrite) Delete(ctx context.Context, table schema.TableName, key sc
 
 // Truncate empties a table.
 func (t *MemoryWrite) Truncate(ctx context.Context, table schema.TableName) error {
-	return t.work.round(ctx, "truncate", func() error { return t.work.truncate(ctx, t.work.db.tables[table]) })
+	return t.work.round(ctx, "truncate", func() error {
+		all, err := t.work.used(ctx, table)
+		if err != nil {
+			return err
+		}
+		return t.work.truncate(ctx, all)
+	})
 }

@@ -39,8 +39,13 @@ func (s *memorySession) own(name string) *memoryTable {
 
 // The transaction.
 
-func (s *memorySession) begin()   { s.quiet(s.reset) }
-func (s *memorySession) restart() { s.quiet(s.reset) }
+func (s *memorySession) begin() {
+	s.quiet(func() {
+		s.reset()
+		s.open = true
+	})
+}
+func (s *memorySession) restart() { s.begin() }
 func (s *memorySession) save() {
 	s.quiet(func() { s.saved = memorySave{len(s.undo), len(s.events), len(s.held)} })
 }
@@ -243,19 +248,29 @@ func (s *memorySession) run(ctx context.Context, steps []step, hits []int64) ([]
 
 // execute runs one statement by its form and values, and returns how many rows it hit.
 func (s *memorySession) execute(ctx context.Context, st *step) (int64, error) {
-	switch st.form.op {
-	case opProgress:
+	switch {
+	case st.form.own == ownPiece, st.form.own == ownDDL, st.form.own == ownDDLPassed:
+		return s.executeDDL(ctx, st)
+	case st.form.op == opProgress:
 		return s.move(ctx, st.args)
-	case opOwn:
+	case st.form.op == opOwn:
 		return s.executeOwn(ctx, st)
 	}
-	t := s.db.tables[st.plan.target.TableName]
+	t, err := s.used(ctx, st.plan.target.TableName)
+	if err != nil {
+		return 0, err
+	}
+	for _, c := range st.form.columns {
+		if t.Column(c.Name) < 0 {
+			return 0, memoryRefuses("table %s has no column %s", t.TableName, c.Name)
+		}
+	}
 	set, key := s.split(t, st)
 	switch st.form.op {
 	case schema.Insert:
 		row := make(schema.Row, len(t.Columns))
 		for i := range row {
-			row[i] = schema.NullValue()
+			row[i] = memoryDefault(t.definition, i)
 		}
 		set(row)
 		ok, err := s.insert(ctx, t, row)
@@ -434,17 +449,20 @@ func (s *memorySession) each(t *memoryTable, where func(schema.Row) bool, do fun
 
 func (s *memorySession) fetch(ctx context.Context, t *catalog.Table, keys []schema.Row, lock bool) ([]schema.Row, error) {
 	rows := make([]schema.Row, len(keys))
-	in := s.db.tables[t.TableName]
-	err := s.round(ctx, "fetch", func() (err error) {
+	err := s.round(ctx, "fetch", func() error {
+		x, err := s.shape(ctx, t.Table)
+		if err != nil {
+			return err
+		}
 		for i, key := range keys {
-			c := memoryCell{in, 0, in.keyOf(key)}
+			c := memoryCell{x.in, 0, x.key(key)}
 			row := s.row(c)
 			if lock {
 				if row, err = s.find(ctx, c); err != nil {
 					return err
 				}
 			}
-			rows[i] = slices.Clone(row)
+			rows[i] = x.row(row)
 		}
 		return nil
 	})
@@ -453,21 +471,25 @@ func (s *memorySession) fetch(ctx context.Context, t *catalog.Table, keys []sche
 
 func (s *memorySession) fetchKeys(ctx context.Context, t *catalog.Table, from schema.Row, limit int) ([]schema.Row, error) {
 	var rows []schema.Row
-	in := s.db.tables[t.TableName]
 	err := s.round(ctx, "keys", func() error {
-		for _, key := range s.all(in) {
-			if from != nil && key <= in.keyOf(from) || len(rows) == limit {
+		x, err := s.shape(ctx, t.Table)
+		if err != nil {
+			return err
+		}
+		for _, key := range s.all(x.in) {
+			if from != nil && key <= x.key(from) || len(rows) == limit {
 				continue
 			}
-			row, err := s.find(ctx, memoryCell{in, 0, key})
+			row, err := s.find(ctx, memoryCell{x.in, 0, key})
 			if err != nil {
 				return err
 			}
 			if row == nil { // deleted meanwhile
 				continue
 			}
-			image := make(schema.Row, len(in.Columns))
-			for _, k := range in.Key {
+			row = x.row(row)
+			image := make(schema.Row, len(row))
+			for _, k := range t.Key {
 				image[k] = row[k]
 			}
 			rows = append(rows, image)
@@ -478,11 +500,14 @@ func (s *memorySession) fetchKeys(ctx context.Context, t *catalog.Table, from sc
 }
 
 func (s *memorySession) fetchStretch(ctx context.Context, q *lookup, from schema.Row, limit, most int) (got stretch, err error) {
-	in := s.db.tables[q.table.TableName]
 	err = s.round(ctx, "stretch", func() error {
-		for _, key := range s.all(in) {
-			row := s.row(memoryCell{in, 0, key})
-			if from != nil && key <= in.keyOf(from) || len(got.rows) == limit || got.behind {
+		x, err := s.shape(ctx, q.table.Table)
+		if err != nil {
+			return err
+		}
+		for _, key := range s.all(x.in) {
+			row := x.row(s.row(memoryCell{x.in, 0, key}))
+			if from != nil && key <= x.key(from) || len(got.rows) == limit || got.behind {
 				continue
 			}
 			size := 0
@@ -514,7 +539,11 @@ func (s *memorySession) sizes(ctx context.Context, tables []catalog.Table) ([]ca
 	sizes := make([]catalog.Size, len(tables))
 	err := s.round(ctx, "sizes", func() error {
 		for i := range tables {
-			rows := s.db.tables[tables[i].TableName].rows
+			t := s.table(tables[i].TableName)
+			if t == nil {
+				continue
+			}
+			rows := t.rows
 			sizes[i].Rows = uint64(len(rows))
 			for _, row := range rows {
 				for _, v := range row {

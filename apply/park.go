@@ -535,6 +535,9 @@ func (w *writer) compose(ctx context.Context, queue []schema.Transaction) (rows 
 // onTop is a row as a change leaves it: what its log left out stays, and counters get what it added.
 func (w *writer) onTop(st *step, base schema.Row) (schema.Row, error) {
 	image, err := st.plan.image(st.change.After)
+	if err == nil && base == nil {
+		st.plan.completeImage(image)
+	}
 	if err != nil || base == nil {
 		return image, err
 	}
@@ -793,7 +796,7 @@ func rowsOf(ctx context.Context, ses session, c *schema.Change) ([]schema.RowID,
 		err = p.identify(c, &st)
 	}
 	var rejected *schema.RejectedError
-	if errors.As(err, &rejected) {
+	if errors.As(err, &rejected) || errors.Is(err, errDropped) {
 		return nil, nil
 	}
 	return slices.Clone(st.touched()), err

@@ -180,6 +180,26 @@ func (p *plan) completed(c *schema.Change) *schema.Change {
 	return &whole
 }
 
+// completeImage is the same for an image in the columns of the table here, of a row that is to be made.
+func (p *plan) completeImage(image schema.Row) {
+	for i := range p.added {
+		a := &p.added[i]
+		to := &p.target.Columns[p.target.Column(a.column.Name)]
+		v := a.value
+		if convert := converterFor(a.column, *to, p.source.Engine, p.engine); convert != nil && v.State() == schema.Present {
+			text, err := convert(v.Text())
+			if err != nil {
+				continue
+			}
+			v = schema.Of(text)
+		}
+		if v.IsNull() && !to.Nullable {
+			continue
+		}
+		image[p.target.Column(a.column.Name)] = v
+	}
+}
+
 // checkKey: the row that the origin means must be the row that is found here, so both must tell rows apart by the same
 // columns.
 func (p *plan) checkKey() error {

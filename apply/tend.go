@@ -196,7 +196,10 @@ func (a *Applier) retryParked(ctx context.Context, sender schema.Office) error {
 				needs[tableWaiting(d)] = need(err)
 				return errStillWaits
 			}
-			if err != nil || st == nil {
+			if err == nil && st == nil {
+				return w.dropWaiting(ctx, d)
+			}
+			if err != nil {
 				return err
 			}
 			written, err := w.writeWaiting(ctx, st, d.queue)
@@ -223,6 +226,15 @@ func (a *Applier) retryParked(ctx context.Context, sender schema.Office) error {
 		return fmt.Errorf("try parked changes again together: %w", err)
 	}
 	return nil
+}
+
+// dropWaiting lets go of what waits of a table that was dropped here. Where the table is only not received any more, it stays.
+func (w *writer) dropWaiting(ctx context.Context, d *dispute) error {
+	last := &d.queue[len(d.queue)-1]
+	if _, err := w.ses.defs().plan(ctx, last.Changes[0].Table); !errors.Is(err, errDropped) {
+		return nil
+	}
+	return w.unpark(ctx, &step{change: &last.Changes[0], at: last.Pos, tx: last}, d.rows, d.queue)
 }
 
 // errStillWaits rolls an attempt back that changed nothing.

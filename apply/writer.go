@@ -561,7 +561,15 @@ func (w *writer) careful(ctx context.Context, st *step) error {
 	if st.change.Decided == nil && !joining {
 		w.repaired(st, "no row")
 	}
-	insert, _, err := st.plan.bind(schema.Insert, &change, nil, nil)
+	p := st.plan
+	if p.whole != nil {
+		change = *p.completed(&change)
+		var err error
+		if p, err = w.planTable(ctx, change.Table); err != nil {
+			return locate(err, st.change, st.at)
+		}
+	}
+	insert, _, err := p.bind(schema.Insert, &change, nil, nil)
 	if err != nil {
 		return locate(err, st.change, st.at)
 	}

@@ -71,6 +71,23 @@ func (a *assembler) wants() bool {
 	return a.mode == applications || a.mode == anotherOrigins
 }
 
+// whose does the same for a statement that changes a table where it is a transaction by itself: an apply says so in a comment.
+func (a *assembler) whose(statement string) bool {
+	office, origin, pos, stamp, ok := schema.ParseDDLTag(statement)
+	if ok && a.mode == nobodys {
+		switch {
+		case office != a.office:
+			a.mode = anotherOffices
+		case a.role == schema.Head:
+			a.mode = anotherOrigins
+			a.start(schema.Transaction{Origin: origin, OriginPos: pos, Stamp: stamp, Commit: a.commit})
+		default:
+			a.mode = headsOwn
+		}
+	}
+	return a.wants()
+}
+
 // applied takes a row of the progress table in. As the first change of a transaction it says that the transaction is an
 // apply: at a branch nothing of it is sent, at the head it is sent on as its origin's. Each further progress row of ours
 // begins the next source transaction of the group that was committed together.

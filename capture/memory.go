@@ -27,11 +27,13 @@ type MemoryCommit struct {
 	Events []MemoryEvent
 }
 
-// MemoryEvent is one row changed, or one table emptied; the table is one of ours when its schema is schema.OwnSchema.
+// MemoryEvent is one row changed, one table emptied, or one definition changed; the table is one of ours when its schema is
+// schema.OwnSchema.
 type MemoryEvent struct {
 	Table         *schema.Table
 	Op            schema.Op
 	Before, After schema.Row
+	Definition    *schema.DefinitionChange // of a Define; the statement may have a tag (schema.DDLTag)
 }
 
 // memorySource reads the log of a database in memory; what it makes of it is what any other source would.
@@ -77,10 +79,34 @@ func (s *memorySource) event(e *MemoryEvent) error {
 		}
 		return own.read(&s.assembler, &schema.Change{Table: e.Table, Op: e.Op, Before: e.Before, After: e.After})
 	}
+	if e.Op == schema.Define {
+		s.define(e.Definition)
+		return nil
+	}
 	if s.wants() && s.config.Send(e.Table.TableName) {
 		s.add(schema.Change{Table: e.Table, Op: e.Op, Before: e.Before, After: e.After})
 	}
 	return nil
+}
+
+// define takes a schema change in. A statement that is a transaction by itself says in a tag whose it is; elsewhere the transaction
+// says it.
+func (s *memorySource) define(c *schema.DefinitionChange) {
+	change := *c
+	if change.Was != nil && !s.config.Send(change.Was.TableName) {
+		change.Was = nil
+	}
+	if change.Is != nil && !s.config.Send(change.Is.TableName) || len(schema.Diff(change.Was, change.Is)) == 0 {
+		return
+	}
+	if !s.whose(change.Statement) {
+		return
+	}
+	table := change.Is
+	if table == nil {
+		table = change.Was
+	}
+	s.add(schema.Change{Table: table.Table, Op: schema.Define, Definition: &change})
 }
 
 // Confirm lets the log go.

@@ -390,7 +390,7 @@ func (c *mysqlChange) followParent(old schema.TableName, parent *schema.Definiti
 // tell puts the change into the stream, where there is one that other offices can see.
 func (c *mysqlChange) tell(was, is *schema.Definition) {
 	moved := c.rows && was != nil && is != nil
-	if !moved && len(schema.Diff(was, is)) == 0 || !c.whose() {
+	if !moved && len(schema.Diff(was, is)) == 0 || !c.whose(c.query) {
 		return
 	}
 	change := schema.Change{Op: schema.Define, Definition: &schema.DefinitionChange{
@@ -405,21 +405,4 @@ func (c *mysqlChange) tell(was, is *schema.Definition) {
 		return
 	}
 	c.add(change)
-}
-
-// whose settles whose work the statement is, as wants does, and reports whether it is to be sent. An apply says so in a comment.
-func (c *mysqlChange) whose() bool {
-	office, origin, pos, stamp, ok := schema.ParseDDLTag(c.query)
-	if ok && c.mode == nobodys {
-		switch {
-		case office != c.office:
-			c.mode = anotherOffices
-		case c.role == schema.Head:
-			c.mode = anotherOrigins
-			c.start(schema.Transaction{Origin: origin, OriginPos: pos, Stamp: stamp, Commit: c.assembler.commit})
-		default:
-			c.mode = headsOwn
-		}
-	}
-	return c.wants()
 }

@@ -29,7 +29,7 @@ func failed(key, format string, args ...any) error {
 
 // check looks at a company at rest.
 func (w *world) check() error {
-	for _, look := range []func() error{w.checkEqual, w.checkCompared, w.checkNumbers, w.checkHistory, w.checkSolo, w.checkSums, w.checkVisits} {
+	for _, look := range []func() error{w.checkEqual, w.checkDefined, w.checkCompared, w.checkNumbers, w.checkHistory, w.checkSolo, w.checkSums, w.checkVisits} {
 		if err := look(); err != nil {
 			return err
 		}
@@ -41,6 +41,9 @@ func (w *world) check() error {
 func (w *world) checkEqual() error {
 	for _, o := range w.offices[1:] {
 		for _, table := range []schema.TableName{items, prices} {
+			if table == items && w.plan.schema.rate > 0 {
+				continue // see checkDefined
+			}
 			want, got := byKey(w.head().db.Rows(table)), byKey(o.db.Rows(table))
 			for _, key := range keysOf(want, got) {
 				if !slices.Equal(want[key], got[key]) {
@@ -88,6 +91,7 @@ func (o *office) written() map[uint64][]group {
 		g := group{origin: o.name, source: strconv.Itoa(i + 1)}
 		for _, e := range unclaimed(c.Events) {
 			if o.sends(e.Table.TableName) {
+				e.MemoryEvent = narrow(e.MemoryEvent)
 				e.blind = o.blind[g.source] || o.w.plan.away > 0 && o.n == o.w.plan.away // the head has forgotten what it had not seen
 				g.events = append(g.events, e)
 			}
@@ -120,6 +124,11 @@ func unclaimed(events []apply.MemoryEvent) (all []event) {
 			}
 		case e.Table.TableName == own(schema.ProgressTable):
 			return nil
+		case e.Op == schema.Define:
+			if _, _, ok := tagged(&e); ok {
+				return nil
+			}
+			all = append(all, event{MemoryEvent: e})
 		case e.Table.Schema != schema.OwnSchema:
 			all = append(all, event{MemoryEvent: e})
 		}
@@ -136,6 +145,7 @@ type group struct {
 	source  string  // the place in the log behind it
 	events  []event // of the applications' tables
 	entries []entry
+	part    bool // of the transaction behind seq, not all
 }
 
 // entry is what the conflict log got.
@@ -150,7 +160,7 @@ func (w *world) history() (all []group) {
 		for _, e := range c.Events {
 			switch e.Table.TableName {
 			case own(schema.ProgressTable):
-				if e.After == nil || number(e.After[3]) == 0 {
+				if e.After == nil || number(e.After[3]) == 0 && number(e.After[9]) == 0 {
 					continue
 				}
 				if applies {
@@ -159,7 +169,7 @@ func (w *world) history() (all []group) {
 				applies = true
 				g = group{
 					origin: schema.Office(e.After[1].Text()), epoch: number(e.After[2]), seq: number(e.After[3]), source: g.source,
-					stamp: schema.Stamp{Millis: int64(number(e.After[4])), Counter: uint32(number(e.After[5]))},
+					stamp: schema.Stamp{Millis: int64(number(e.After[4])), Counter: uint32(number(e.After[5]))}, part: number(e.After[9]) > 0,
 				}
 			case own(schema.ConflictsTable):
 				if e.Op == schema.Insert {
@@ -167,7 +177,11 @@ func (w *world) history() (all []group) {
 				}
 			case own(schema.BarrierTable):
 			default:
-				g.events = append(g.events, event{MemoryEvent: e})
+				if origin, at, ok := tagged(&e); ok {
+					applies = true
+					g.origin, g.epoch, g.seq, g.part = origin, at.Epoch, at.Seq, true
+				}
+				g.events = append(g.events, event{MemoryEvent: narrow(e)})
 			}
 		}
 		sent := slices.ContainsFunc(g.events, func(e event) bool { return head.sends(e.Table.TableName) }) ||
@@ -225,7 +239,9 @@ type replay struct {
 	arrived map[schema.Position][]schema.Office // whose transactions of these numbers were applied
 	best    map[string]version                  // the latest version of each row that anybody ever made
 	lost    map[schema.Office]bool
+	parts   map[schema.Office]*group // what is there of transactions that come in pieces
 	last    map[string]schema.Office // whose the last change of each row is
+	waits   map[string]bool          // rows of which changes waited for their table; they are written as what they come to, whoever's they are
 	tangled map[string]bool          // rows that moved, waited, or were swept away with others: their versions are not compared
 }
 
@@ -233,8 +249,9 @@ type replay struct {
 // its author had seen, or with an entry in the conflict log that has what was lost. With `latest` the row is the latest version.
 func (w *world) checkHistory() error {
 	p := replay{
-		w: w, rows: map[string]schema.Row{}, written: map[schema.Office]map[uint64][]group{}, applied: map[schema.Office]schema.Position{},
+		w: w, parts: map[schema.Office]*group{}, rows: map[string]schema.Row{}, written: map[schema.Office]map[uint64][]group{}, applied: map[schema.Office]schema.Position{},
 		arrived: map[schema.Position][]schema.Office{},
+		waits:   map[string]bool{},
 		best:    map[string]version{}, tangled: map[string]bool{}, last: map[string]schema.Office{}, lost: map[schema.Office]bool{},
 	}
 	for _, row := range w.plan.first {
@@ -244,7 +261,11 @@ func (w *world) checkHistory() error {
 		p.written[o.name] = o.written()
 		p.lost[o.name] = o.lost
 	}
-	for _, g := range w.history() {
+	history := w.history()
+	for _, g := range history {
+		p.waited(&g)
+	}
+	for _, g := range history {
 		if err := p.take(&g); err != nil {
 			return err
 		}
@@ -299,6 +320,17 @@ func (p *replay) take(g *group) error {
 		}
 		return nil
 	}
+	if g.part {
+		p.piece(g)
+		return nil
+	}
+	pieces := p.parts[g.origin]
+	if pieces != nil {
+		delete(p.parts, g.origin)
+		whole := *g
+		whole.events, whole.entries = slices.Concat(pieces.events, g.events), slices.Concat(pieces.entries, g.entries)
+		g = &whole
+	}
 	was := p.applied[g.origin]
 	if was.Epoch != g.epoch {
 		was.Seq = 0
@@ -319,7 +351,11 @@ func (p *replay) take(g *group) error {
 			p.tangled[strings.TrimPrefix(e[schema.ConflictKey].Text(), "id=")] = true
 		}
 	}
-	changes := p.written[g.origin][g.epoch][g.seq-1].events
+	return p.changes(g, p.written[g.origin][g.epoch][g.seq-1].events, pieces != nil)
+}
+
+// changes looks at those that a transaction had where it was written.
+func (p *replay) changes(g *group, changes []event, pieces bool) error {
 	times := map[string]int{}
 	for _, c := range changes {
 		for _, key := range rowsOf(c.MemoryEvent) {
@@ -327,12 +363,12 @@ func (p *replay) take(g *group) error {
 		}
 	}
 	for _, c := range changes {
-		if c.Table.TableName != items {
+		if c.Table.TableName != items || c.Op == schema.Define {
 			continue
 		}
 		p.version(g, c)
 		keys := rowsOf(c.MemoryEvent)
-		if c.Op == schema.Truncate || len(keys) > 1 || times[keys[0]] > 1 || p.tangled[keys[0]] && p.w.plan.unique {
+		if c.Op == schema.Truncate || len(keys) > 1 || times[keys[0]] > 1 || pieces || p.tangled[keys[0]] && (p.w.plan.unique || p.w.plan.schema.rate > 0) {
 			if err := p.accounted(g, c); err != nil {
 				return err
 			}
@@ -343,6 +379,28 @@ func (p *replay) take(g *group) error {
 		}
 	}
 	return nil
+}
+
+// waited notes, where tables change, what the head tells of changes that had waited: behind others, or together with them.
+func (p *replay) waited(g *group) {
+	for _, e := range g.entries {
+		by, seq := schema.Office(e[schema.ConflictBy].Text()), number(e[schema.ConflictSeq])
+		if p.w.plan.schema.rate > 0 && (by != g.origin || seq != g.seq || e[schema.ConflictState].Text() == "again") {
+			key := strings.TrimPrefix(e[schema.ConflictKey].Text(), "id=")
+			p.tangled[key] = true
+			p.waits[key] = true
+		}
+	}
+}
+
+// piece keeps what a database that cannot do it at once has committed of a transaction.
+func (p *replay) piece(g *group) {
+	all := p.parts[g.origin]
+	if all == nil {
+		all = &group{}
+		p.parts[g.origin] = all
+	}
+	all.events, all.entries = append(all.events, g.events...), append(all.entries, g.entries...)
 }
 
 // rowsOf are the keys that an event of items touches; of a truncate none.
@@ -455,6 +513,9 @@ func sameImage(e entry, column string, row schema.Row, t *schema.Table) error {
 		return fmt.Errorf("it is %v, the row %v", e[column], row)
 	}
 	for name, value := range image {
+		if t.Column(name) < 0 {
+			continue // it came later, or is gone
+		}
 		v := row[t.Column(name)]
 		if (value == nil) != v.IsNull() || value != nil && *value != v.Text() {
 			return fmt.Errorf("column %s: it is %v, the row %v", name, e[column], row)
@@ -473,7 +534,7 @@ func (p *replay) accounted(g *group, c event) error {
 		return nil
 	}
 	for _, key := range rowsOf(c.MemoryEvent) {
-		if g.entryOf(key) != nil {
+		if g.entryOf(key) != nil || p.waits[key] {
 			return nil
 		}
 	}
@@ -518,7 +579,11 @@ func (w *world) checkSolo() error {
 	if w.plan.solo < 0 || w.joined() {
 		return nil
 	}
-	for _, e := range w.head().db.Conflicts() {
+	entries := w.head().db.Conflicts()
+	if w.plan.schema.rate > 0 && slices.ContainsFunc(entries, func(e apply.MemoryConflict) bool { return e[schema.ConflictState] == "again" }) {
+		return nil // what waited for its table was told of, and is not its author's own any more
+	}
+	for _, e := range entries {
 		return failed(strings.TrimPrefix(e[schema.ConflictKey], "id="), "%s writes alone, and there is a conflict: %v", w.offices[w.plan.solo].name, e)
 	}
 	return nil
@@ -547,7 +612,12 @@ func (w *world) checkSums() error {
 			}
 		}
 	}
-	for key, row := range byKey(w.head().db.Rows(items)) {
+	if w.plan.schema.rate > 0 {
+		for _, e := range w.head().db.Conflicts() { // what had waited was written by the head
+			odd[strings.TrimPrefix(e[schema.ConflictKey], "id=")] = e[schema.ConflictState] == "again" || odd[strings.TrimPrefix(e[schema.ConflictKey], "id=")]
+		}
+	}
+	for key, row := range byKey(w.head().db.Rows(w.head().items())) {
 		if !odd[key] && sums[key] != count(row) && !w.plan.unique {
 			return failed(key, "row %s counts %d, %d were added", key, count(row), sums[key])
 		}
@@ -614,7 +684,17 @@ func (w *world) whatIsParked() string {
 	var b strings.Builder
 	for _, o := range w.offices {
 		for _, tx := range o.parked() {
-			fmt.Fprintf(&b, "%s: %s of %s at %s\n", o.name, describe(tx.Changes[0].Before, tx.Changes[0].After), tx.Origin, tx.Pos)
+			c := &tx.Changes[0]
+			fmt.Fprintf(&b, "%s: %s of %s at %s, table %s", o.name, describe(c.Before, c.After), tx.Origin, tx.Pos, c.Table.TableName)
+			for i := range c.Table.Columns {
+				fmt.Fprintf(&b, " %s", c.Table.Columns[i].Name)
+			}
+			fmt.Fprintln(&b)
+		}
+		for _, s := range o.db.MemorySteps() {
+			if s.State != schema.DDLDone {
+				fmt.Fprintf(&b, "%s: %+v\n", o.name, s)
+			}
 		}
 	}
 	return b.String()
@@ -638,7 +718,7 @@ func (w *world) explained() error {
 		}
 		for key, row := range last {
 			if !blocked {
-				return failed(key, "at %s row %s waits although no other row has its value %v", o.name, key, row)
+				return failed(key, "at %s row %s waits although no other row has its value %v:\n%s", o.name, key, row, w.whatIsParked())
 			}
 		}
 	}
@@ -647,7 +727,7 @@ func (w *world) explained() error {
 
 // holder is the other row that has a code.
 func (o *office) holder(key string, code schema.Value) schema.Row {
-	for _, row := range o.db.Rows(items) {
+	for _, row := range o.db.Rows(o.items()) {
 		if row[colID].Text() != key && row[colCode] == code && !code.IsNull() {
 			return row
 		}
@@ -676,7 +756,7 @@ func (w *world) unblock(round int) {
 			}
 			free := w.plan.none(1000 + w.writes)
 			w.did("%s makes room: row %s gives up %v", o.name, row[colID], row[colCode])
-			w.begin(o, []statement{update(row, func(r schema.Row) { r[colWho], r[colCode] = schema.Of(who), free })})
+			w.begin(o, []statementOf{update(o, row, func(r schema.Row) { r[colWho], r[colCode] = schema.Of(who), free })})
 			return
 		}
 	}
@@ -726,8 +806,10 @@ func (w *world) story(key string) string {
 					x := entryOf(e)
 					fmt.Fprintln(&b, at(), "ENTRY", x[schema.ConflictKey].Text(), x[schema.ConflictKind].Text(), x[schema.ConflictWinner].Text(), x[schema.ConflictState].Text(),
 						"local", x[schema.ConflictLocalBy].Text(), x[schema.ConflictLocalMs].Text(), x[schema.ConflictLocal].Text(),
-						"remote", x[schema.ConflictBy].Text(), x[schema.ConflictMs].Text(), x[schema.ConflictRemote].Text())
-				case e.Table.TableName == items && (key == "" || e.Op == schema.Truncate || slices.Contains(rowsOf(e), key)):
+						"remote", x[schema.ConflictBy].Text(), x[schema.ConflictSeq].Text(), x[schema.ConflictMs].Text(), x[schema.ConflictRemote].Text(), "told", told(x))
+				case e.Op == schema.Define:
+					fmt.Fprintln(&b, at(), e.Definition.Statement)
+				case isItems(e.Table.TableName) && (key == "" || e.Op == schema.Truncate || slices.Contains(rowsOf(narrow(e)), key)):
 					stamp := ""
 					if s, ok := o.stamps[strconv.Itoa(i+1)]; ok && whose == "writes" {
 						stamp = fmt.Sprintf(" stamp %d.%d", s.Millis, s.Counter)
@@ -738,6 +820,18 @@ func (w *world) story(key string) string {
 		}
 	}
 	return b.String()
+}
+
+// told is what an entry tells every office.
+func told(e entry) (all []string) {
+	if batch, err := schema.DecodeBatch([]byte(e[schema.ConflictResolution].Text()), 0); err == nil {
+		for _, tx := range batch.Transactions {
+			for _, c := range tx.Changes {
+				all = append(all, c.Op.String()+" "+describe(c.Before, c.After))
+			}
+		}
+	}
+	return all
 }
 
 func describe(before, after schema.Row) string {

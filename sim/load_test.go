@@ -35,11 +35,12 @@ const (
 )
 
 func tables(engine schema.Engine, unique, filled bool) []catalog.Table {
+	native := map[bool]string{true: "text", false: "longtext"}[engine == schema.Postgres]
 	text := func(name string) schema.Column {
-		return schema.Column{Name: name, Kind: schema.KindText, Nullable: true}
+		return schema.Column{Name: name, Kind: schema.KindText, Nullable: true, Native: native}
 	}
 	number := func(name string) schema.Column {
-		return schema.Column{Name: name, Kind: schema.KindInt, Size: 64, Nullable: true}
+		return schema.Column{Name: name, Kind: schema.KindInt, Size: 64, Nullable: name != "id", Native: "bigint"}
 	}
 	table := func(name schema.TableName, columns ...schema.Column) catalog.Table {
 		return catalog.Table{Table: schema.NewTable(schema.Table{TableName: name, Engine: engine, Key: []int{0}, Columns: columns}), OwnSchema: "public", KeyLogged: true}
@@ -99,6 +100,8 @@ type plan struct {
 	queueLimit int
 	repeat     float64 // of deliveries
 	logBatch   int
+
+	schema schemaPlan
 }
 
 func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
@@ -228,6 +231,9 @@ func (w *world) live(idle bool) {
 	w.mu.Unlock()
 	if w.writes < w.plan.writes && writing < 4 && (w.r.Float64() < w.plan.rate || idle && w.r.IntN(4) == 0) {
 		w.write()
+		if w.plan.schema.rate > 0 && w.definer.r.Float64() < w.plan.schema.rate {
+			w.define()
+		}
 	}
 	if len(w.plan.faults) > 0 && w.r.Float64() < w.plan.faultRate {
 		w.plan.faults[w.r.IntN(len(w.plan.faults))](w)
@@ -259,32 +265,47 @@ func (w *world) write() {
 	if w.plan.solo >= 0 {
 		n = w.plan.solo
 	}
-	var statements []statement
+	var statements []statementOf
 	for range pick(w.r, 1, 1, 1, 2, 3) {
 		w.writes++
 		statements = append(statements, w.statement(w.offices[n], fmt.Sprintf("w%d", w.writes)))
 		if w.plan.truncate && w.r.IntN(25) == 0 {
-			statements = []statement{func(ctx context.Context, t *apply.MemoryWrite) error { return t.Truncate(ctx, items) }}
+			o := w.offices[n]
+			statements = []statementOf{func(ctx context.Context, t *apply.MemoryWrite) error { return t.Truncate(ctx, o.items()) }}
 			break
 		}
 	}
 	w.begin(w.offices[n], statements)
 }
 
-type statement func(ctx context.Context, t *apply.MemoryWrite) error
+type statementOf func(ctx context.Context, t *apply.MemoryWrite) error
 
-func (w *world) begin(o *office, statements []statement) {
-	who := fmt.Sprintf("app%05d", w.writes)
-	w.mu.Lock()
-	w.writing++
-	w.mu.Unlock()
-	step := func(ctx context.Context, what string) error {
+// appStep is an application at its database.
+func (w *world) appStep(who string) apply.MemoryStep {
+	return func(ctx context.Context, what string) error {
 		if what == "committed" {
 			return w.gate(ctx, nil, "late "+who)
 		}
 		return w.gate(ctx, nil, who)
 	}
+}
+
+// began lets an application work.
+func (w *world) began(f func()) {
+	w.mu.Lock()
+	w.writing++
+	w.mu.Unlock()
 	w.apps.Go(func() {
+		f()
+		w.mu.Lock()
+		w.writing--
+		w.mu.Unlock()
+	})
+}
+
+func (w *world) begin(o *office, statements []statementOf) {
+	step := w.appStep(fmt.Sprintf("app%05d", w.writes))
+	w.began(func() {
 		_ = o.db.Write(context.Background(), step, func(t *apply.MemoryWrite) error { // what took place is in the log
 			for _, s := range statements {
 				if err := s(context.Background(), t); err != nil {
@@ -293,14 +314,16 @@ func (w *world) begin(o *office, statements []statement) {
 			}
 			return nil
 		})
-		w.mu.Lock()
-		w.writing--
-		w.mu.Unlock()
 	})
 }
 
 // statement is what one statement of an application does; everything random is settled here.
-func (w *world) statement(o *office, who string) statement {
+func (w *world) statement(o *office, who string) statementOf {
+	if w.plan.schema.rate > 0 {
+		if extra := w.extra(o, who); extra != nil {
+			return extra
+		}
+	}
 	kind := w.r.IntN(14)
 	if w.plan.seesaw {
 		kind = 13
@@ -318,7 +341,7 @@ func (w *world) statement(o *office, who string) statement {
 		row := item(1+w.r.IntN(w.plan.keys), who, w.code())
 		row[colN] = schema.Of(strconv.Itoa(w.r.IntN(10)))
 		return func(ctx context.Context, t *apply.MemoryWrite) error {
-			err := t.Insert(ctx, items, row)
+			err := t.Insert(ctx, o.items(), row)
 			if errors.Is(err, apply.ErrMemoryTaken) && o.w.plan.engines[o.n] != schema.Postgres {
 				return nil // there the statement alone fails
 			}
@@ -328,20 +351,20 @@ func (w *world) statement(o *office, who string) statement {
 		if w.plan.deletes {
 			key := w.key()
 			return func(ctx context.Context, t *apply.MemoryWrite) error {
-				_, err := t.Delete(ctx, items, key)
+				_, err := t.Delete(ctx, o.items(), key)
 				return err
 			}
 		}
 	case 6, 7:
 		if w.plan.moves {
 			key, to := w.key(), w.key()
-			move := update(key, func(r schema.Row) { r[colID], r[colWho] = to[colID], schema.Of(who) })
+			move := update(o, key, func(r schema.Row) { r[colID], r[colWho] = to[colID], schema.Of(who) })
 			return func(ctx context.Context, t *apply.MemoryWrite) error {
 				return move(ctx, t)
 			}
 		}
 	}
-	return update(w.key(), w.change(who))
+	return update(o, w.key(), w.change(who))
 }
 
 // change is what an update sets.
@@ -350,6 +373,7 @@ func (w *world) change(who string) func(schema.Row) {
 	if w.plan.policy.Kind == schema.Add {
 		set |= 4
 	}
+	bits, n := w.definer.r.Uint64(), w.writes
 	return func(r schema.Row) {
 		r[colWho] = schema.Of(who)
 		if set&1 != 0 {
@@ -367,6 +391,7 @@ func (w *world) change(who string) func(schema.Row) {
 		if set&9 == 9 {
 			r[colCode] = code
 		}
+		fill(r, colNote+1, bits, n)
 	}
 }
 
@@ -391,9 +416,9 @@ func (w *world) code() schema.Value {
 	return schema.Of("code " + strconv.Itoa(w.r.IntN(4)))
 }
 
-func update(key schema.Row, change func(schema.Row)) statement {
+func update(o *office, key schema.Row, change func(schema.Row)) statementOf {
 	return func(ctx context.Context, t *apply.MemoryWrite) error {
-		_, err := t.Update(ctx, items, key, change)
+		_, err := t.Update(ctx, o.items(), key, change)
 		if errors.Is(err, apply.ErrMemoryTaken) {
 			return errors.Join(err, errors.New("the application gives up"))
 		}
@@ -401,7 +426,7 @@ func update(key schema.Row, change func(schema.Row)) statement {
 	}
 }
 
-func insertInto(table schema.TableName, id int, who string) statement {
+func insertInto(table schema.TableName, id int, who string) statementOf {
 	return func(ctx context.Context, t *apply.MemoryWrite) error {
 		return t.Insert(ctx, table, schema.Row{schema.Of(strconv.Itoa(id)), schema.Of(who)})
 	}

@@ -88,11 +88,11 @@ func (o *office) now() time.Time {
 
 // sends and receives are what the tables' flow says.
 func (o *office) sends(t schema.TableName) bool {
-	return t == items || (t == prices) == (o.role == schema.Head)
+	return ours(t) || (t == prices) == (o.role == schema.Head)
 }
 
 func (o *office) receives(t schema.TableName) bool {
-	return t == items || (t == visits) == (o.role == schema.Head)
+	return ours(t) || (t == visits) == (o.role == schema.Head)
 }
 
 // life is one process of an office's sidecar, from its start to its end or crash.
@@ -195,6 +195,9 @@ func (l *life) open() error {
 	} else {
 		options.Clocks, options.Written = l.clocks, o.sends
 		options.Policy = func(t schema.TableName) schema.Policy { return o.w.plan.policy }
+	}
+	if o.w.plan.schema.rate > 0 {
+		options.DDL = apply.DDL{Apply: apply.ApplyAll}
 	}
 	l.applier = apply.New(l.target, options)
 	config := peer.Config{
@@ -303,7 +306,7 @@ func (l *life) converse(ctx context.Context, up func()) error {
 			return ctx.Err()
 		}
 	})
-	g.Go(func() error { return capture.Run(ctx, src, l.clocks.Sink(l.append), nil) })
+	g.Go(func() error { return capture.Run(ctx, src, l.applier.Noting(l.clocks.Sink(l.append)), nil) })
 	g.Go(func() error { return l.clocks.CatchUp(ctx) })
 	g.Go(func() error {
 		l.keep(ctx, "receive", l.receive)

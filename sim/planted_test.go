@@ -89,7 +89,7 @@ var firstSeed = map[string]uint64{"order of waiting changes lost": 850, "a chunk
 func contended(p *plan) {
 	p.branches, p.policy, p.solo = max(p.branches, 2), schema.Policy{Kind: schema.Latest}, -1
 	p.keys, p.unique, p.filled, p.truncate, p.large = 1+p.keys%3, false, false, false, nil
-	p.first = p.first[:min(len(p.first), 1)]
+	p.first, p.schema = p.first[:min(len(p.first), 1)], schemaPlan{}
 	p.speeds = []float64{1, 0.2, 0.02}
 }
 

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing/synctest"
 	"time"
+
+	"cdc-sidecar/schema"
 )
 
 // world is one run. Whatever would wait for the outside (a statement, a commit, a delivery, a read of the log) waits at a gate,
@@ -27,6 +29,7 @@ type world struct {
 	apps     sync.WaitGroup
 	writing  int // applications under way; mu
 	writes   int // statements begun
+	definer  definer
 
 	mu      sync.Mutex
 	waiting []*ticket
@@ -47,6 +50,8 @@ func newWorld(seed uint64, dir string, change func(*plan)) *world {
 	r := rand.New(rand.NewPCG(seed, 17))
 	w := &world{seed: seed, r: r, dir: dir, knock: make(chan struct{}, 1), weights: map[string]float64{}}
 	w.plan = newPlan(r)
+	w.definer = definer{r: rand.New(rand.NewPCG(seed, 29)), maker: map[string]schema.Office{}}
+	w.plan.defines(seed)
 	if change != nil {
 		change(&w.plan)
 	}
@@ -188,7 +193,7 @@ func (w *world) run() (err error) {
 		}
 	}
 	defer w.stop()
-	for (w.plan.budget < 64<<10 || w.plan.writes > 60) && w.head().membership() < first {
+	for (w.plan.budget < 64<<10 || w.plan.writes > 60 || w.plan.schema.rate > 0) && w.head().membership() < first {
 		w.turn() // whoever comes when the journal has begun to let go does not have what went before
 	}
 	for w.wanted() {
