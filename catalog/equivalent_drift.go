@@ -55,7 +55,7 @@ func becameThere(line string, back []string, source, here *schema.Definition) bo
 // Mend is a statement that makes a table here more like another office's.
 type Mend struct {
 	Statement string
-	Takes     string // what it takes away, or may be refused for; empty: nothing
+	Takes     string // what it takes away; empty: nothing, though rows that are here may refuse it
 }
 
 // Mends are the statements for what Equivalent says, in an order in which they can be run: for all of it, or for some lines of it.
@@ -75,8 +75,11 @@ func Mends(source, here *schema.Definition, engine schema.Engine, space string, 
 			continue
 		}
 		takes := s.Destroys()
-		if takes == "" && (s.Kind == schema.DropIndex || s.Kind == schema.DropCheck || s.Kind == schema.DropForeignKey) {
+		switch s.Kind {
+		case schema.DropIndex, schema.DropCheck, schema.DropForeignKey:
 			takes = "it drops what is here alone"
+		case schema.AddIndex, schema.AddCheck, schema.AddForeignKey, schema.ChangeNullable:
+			takes = ""
 		}
 		for _, statement := range got.Statements {
 			mends = append(mends, Mend{Statement: statement, Takes: takes})

@@ -29,7 +29,7 @@ func TestMends(t *testing.T) {
 			{"a column is here alone", func(d *schema.Definition) { add(d, define(d.Engine, "x", nil, "more int|null")) }, "DROP COLUMN [more]", true},
 			{"a narrower column", func(d *schema.Definition) { retype(d, "customer smallint") }, "[customer]", false},
 			{"an index is missing", func(d *schema.Definition) { d.Indexes = nil }, "by_customer", false},
-			{"a check is missing", func(d *schema.Definition) { d.Checks = nil }, "positive", true},
+			{"a check is missing", func(d *schema.Definition) { d.Checks = nil }, "positive", false},
 			{"a unique index is here alone", func(d *schema.Definition) {
 				d.Indexes = append(d.Indexes, schema.Index{Name: "more", Unique: true, Parts: on("at")})
 			}, "DROP INDEX", true},
