@@ -24,14 +24,18 @@ type lookup struct {
 	table  *catalog.Table
 	reader *catalog.Reader
 	form   *form
-	// bound are the columns whose values the form takes, in its order; of an ordinal, the label's number.
+	// bound are the columns whose values the form takes, in its order.
 	bound []bound
 }
 
 type bound struct {
 	column  int
-	ordinal bool
+	ordinal bool // the label's number instead of the label
+	label   int  // the label of this number, if it is behind the value's; otherwise NULL. 0: the value itself
 }
+
+// maxListed bounds the labels of an ENUM that are asked for one by one.
+const maxListed = 64
 
 // fetch reads the rows of some keys. Each key is looked up by a statement of its own, through the key's index: the database
 // says which row a key means (by collation 'a' may mean 'A'), so the answers are told apart by place, not by comparing.
@@ -216,11 +220,19 @@ func (q *lookup) behind(key []int) {
 }
 
 // compare writes a comparison of a column with a place for its value. MySQL orders the labels of ENUM and SET by their
-// numbers, but compares them with text as text.
+// numbers, but compares them with text as text. By their numbers it finds no place in an index: it does by the labels behind.
 func (q *lookup) compare(before string, column int, operator string) {
 	c := &q.table.Columns[column]
 	ordinal := operator == " > " && (c.Kind == schema.KindEnum || c.Kind == schema.KindSet)
 	name := quote(q.table.Engine, c.Name)
+	if ordinal && c.Kind == schema.KindEnum && len(c.Labels) <= maxListed {
+		for i := range c.Labels {
+			q.form.text(before + name + " = ")
+			q.take(bound{column: column, label: i + 1})
+			before = " OR "
+		}
+		return
+	}
 	if ordinal {
 		name += " + 0"
 	}
@@ -228,13 +240,15 @@ func (q *lookup) compare(before string, column int, operator string) {
 	q.value(column, ordinal)
 }
 
-func (q *lookup) value(column int, ordinal bool) {
-	c := q.table.Columns[column]
-	if ordinal {
+func (q *lookup) value(column int, ordinal bool) { q.take(bound{column: column, ordinal: ordinal}) }
+
+func (q *lookup) take(b bound) {
+	c := q.table.Columns[b.column]
+	if b.ordinal {
 		c = schema.Column{Kind: schema.KindInt}
 	}
 	q.form.value(c)
-	q.bound = append(q.bound, bound{column, ordinal})
+	q.bound = append(q.bound, b)
 }
 
 // bind appends the values of a key for the form's places.
@@ -247,6 +261,10 @@ func (q *lookup) bind(key schema.Row, args []schema.Value) ([]schema.Value, erro
 		v := key[b.column]
 		switch {
 		case v.IsNull():
+		case b.label > slices.Index(c.Labels, v.Text())+1:
+			v = schema.Of(c.Labels[b.label-1])
+		case b.label > 0:
+			v = schema.NullValue()
 		case b.ordinal:
 			v = schema.Of(ordinal(c, v.Text()))
 		case c.Kind == schema.KindFloat && c.Size == 32 && q.table.Engine != schema.Postgres:

@@ -216,6 +216,33 @@ func TestStretchByIndex(t *testing.T) {
 	})
 }
 
+// Where a label begins the key of a MySQL's table, too.
+func TestStretchByLabels(t *testing.T) {
+	w := mysqlWorld(t, schema.Head)
+	w.exec("CREATE TABLE labelled (kind enum('z','m','it''s a','none'), id int, PRIMARY KEY (kind, id))",
+		"INSERT INTO labelled SELECT seq DIV 4000 + 1, seq FROM seq_0_to_9999", "ANALYZE TABLE labelled")
+	r := newReading(w)
+	reader := w.applier.withSession(r.session)
+	table, err := reader.Definition(w.Context(), schema.TableName{Name: "labelled"})
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, c := range []struct{ label, id, next string }{{"z", "10", "z"}, {"z", "3999", "m"}, {"m", "7900", "m"}, {"it's a", "8000", "it's a"}, {"it's a", "9900", "it's a"}} {
+		var rows []schema.Row
+		read := func() {
+			if _, rows, _, err = reader.Stretch(w.Context(), table.TableName, row(c.label, c.id), 50, plenty); err != nil {
+				w.Fatal(err)
+			}
+		}
+		if n := r.reads(read); n > 120 {
+			w.Errorf("behind %s %s: %d rows of 10000 were read for 50", c.label, c.id, n)
+		}
+		if len(rows) != 50 || rows[0][0].Text() != c.next {
+			w.Errorf("behind %s %s: %d rows, the first %v", c.label, c.id, len(rows), rows[0])
+		}
+	}
+}
+
 // withSession is an Applier that reads by a given session.
 func (a *Applier) withSession(ses session) *Applier {
 	b := New(lent{ses}, a.options)
