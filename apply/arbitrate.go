@@ -85,16 +85,33 @@ func (a *Applier) contests(table schema.TableName, origin schema.Office) bool {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	writers := a.writersOf(table)
+	writers[origin] = true
+	return len(writers) > 1
+}
+
+// othersWrite reports whether others than an office write a table, as far as is known.
+func (a *Applier) othersWrite(table schema.TableName, than schema.Office) bool {
+	if a.options.Written(table) {
+		return true
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	writers := a.writersOf(table)
+	return len(writers) > 1 || len(writers) == 1 && !writers[than]
+}
+
+// writersOf are the offices that are known to write a table. The lock is held.
+func (a *Applier) writersOf(table schema.TableName) map[schema.Office]bool {
 	writers := a.writers[table]
 	if writers == nil {
 		writers = map[schema.Office]bool{}
-		for _, w := range o.Clocks.Writers(table) {
+		for _, w := range a.options.Clocks.Writers(table) {
 			writers[w] = true
 		}
 		a.writers[table] = writers
 	}
-	writers[origin] = true
-	return len(writers) > 1
+	return writers
 }
 
 // catchUp makes sure, once, that the clocks know what was applied before this process was; where there are none, that what the
@@ -171,6 +188,11 @@ func (w *writer) contested(ctx context.Context) (bool, error) {
 	if !slices.ContainsFunc(w.steps, func(st step) bool { return st.contested }) {
 		return false, nil
 	}
+	if w.ses.defs().engine == schema.Postgres || w.cascade.hushed { // else the server has done so itself
+		if err := w.findParents(ctx, w.steps, true); err != nil {
+			return false, err
+		}
+	}
 	if err := w.barrier(ctx); err != nil {
 		return false, err
 	}
@@ -178,6 +200,9 @@ func (w *writer) contested(ctx context.Context) (bool, error) {
 		if st := &w.steps[i]; st.contested {
 			if met, _, err := w.meets(st); met || err != nil {
 				return met, err
+			}
+			if lost, _, err := w.bereaved(st, false); lost != nil || err != nil {
+				return lost != nil, err
 			}
 		}
 	}
@@ -202,6 +227,9 @@ func (w *writer) arbitrate(ctx context.Context) error {
 		steps = steps[1:]
 	}
 	if err := w.lock(ctx, steps); err != nil {
+		return err
+	}
+	if err := w.findParents(ctx, steps, false); err != nil {
 		return err
 	}
 	if err := w.barrier(ctx); err != nil {
@@ -366,7 +394,7 @@ func (w *writer) settle(ctx context.Context, st *step, met version) error {
 	if err != nil {
 		return err
 	}
-	d, err := c.decide()
+	d, err := c.decideFor(st)
 	if err != nil {
 		return w.undecided(st, err)
 	}
@@ -434,7 +462,7 @@ func (w *writer) settleMoved(ctx context.Context, st *step, met version) error {
 	if k := c.policy.Kind; k == schema.Merge || k == schema.Add {
 		c.policy = schema.Policy{Kind: schema.Latest}
 	}
-	d, err := c.decide()
+	d, err := c.decideFor(st)
 	if err != nil {
 		return w.undecided(st, err)
 	}

@@ -50,6 +50,13 @@ func (w *writer) meet(ctx context.Context, st *step) (m meeting, err error) {
 	if m.conflict, m.by, err = w.meets(st); err != nil {
 		return m, err
 	}
+	var by version
+	if st.lost, by, err = w.bereavedNow(ctx, st, m.conflict); err != nil {
+		return m, err
+	}
+	if st.lost != nil {
+		m.conflict, m.by = true, m.by.later(by)
+	}
 	st.blind = w.blindness(st, w.stream.applier.options.Clocks.Released())
 	if st.older, err = w.older(st, m); err != nil {
 		return m, err

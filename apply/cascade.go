@@ -79,7 +79,7 @@ func (c *cutting) needed(ctx context.Context, txs []schema.Transaction) bool {
 	for i := range txs {
 		found := false
 		_ = c.each(ctx, &txs[i], func(change *schema.Change, p *plan, r *relation) error {
-			found = found || followed(change, p, r)
+			found = found || c.followed(change, p, r)
 			return nil
 		})
 		if found {
@@ -117,13 +117,14 @@ func (c *cutting) each(ctx context.Context, tx *schema.Transaction, f func(*sche
 	return nil
 }
 
-// followed reports whether rows may follow a change that its log shows alone. What a comparison found is none: the rows that
-// refer to it have been compared, too.
-func followed(c *schema.Change, p *plan, r *relation) bool {
-	if p == nil || r == nil || c.Claimed || c.Table.Engine == schema.Postgres && p.engine == schema.Postgres {
+// followed reports whether rows may follow a change that its log shows alone. Between two Postgres that are only rows which
+// the change's office had not seen: for the head to find. What a comparison found is none: the rows that refer to it have been compared, too.
+func (c *cutting) followed(change *schema.Change, p *plan, r *relation) bool {
+	logged := change.Table.Engine == schema.Postgres && p != nil && p.engine == schema.Postgres && c.w.stream.applier.options.Clocks == nil
+	if p == nil || r == nil || change.Claimed || logged {
 		return false
 	}
-	return c.Op == schema.Delete && r.onDelete || c.Op == schema.Update && shifts(c, p, r)
+	return change.Op == schema.Delete && r.onDelete || change.Op == schema.Update && shifts(change, p, r)
 }
 
 // shifts reports whether an update changes what rows here refer to.
@@ -170,7 +171,7 @@ func (c *cutting) addTransaction(ctx context.Context, tx *schema.Transaction) er
 // addChange adds a change to what is pending, of which some is written before where it matters for what follows.
 func (c *cutting) addChange(ctx context.Context, tx *schema.Transaction, r root) error {
 	name := r.plan.target.TableName
-	isRoot := followed(r.change, r.plan, r.relation)
+	isRoot := c.followed(r.change, r.plan, r.relation)
 	if isRoot && r.change.Op == schema.Update || c.breaks(name, r, isRoot) {
 		if err := c.flush(ctx); err != nil {
 			return err
@@ -179,7 +180,7 @@ func (c *cutting) addChange(ctx context.Context, tx *schema.Transaction, r root)
 	if r.change = c.w.undone(r.plan, r.change); r.change == nil {
 		return nil
 	}
-	isRoot = followed(r.change, r.plan, r.relation)
+	isRoot = c.followed(r.change, r.plan, r.relation)
 	r.moves = isRoot && r.change.Op == schema.Update
 	c.add(tx, r.change)
 	if r.change.Op == schema.Delete {
@@ -294,6 +295,8 @@ func (w *writer) undone(p *plan, c *schema.Change) *schema.Change {
 		delete(w.cascade.done, id)
 	case c.Op == schema.Delete && !moved:
 		delete(w.cascade.done, id)
+		return nil
+	case c.Op == schema.Update && !moved: // its delete is yet to come
 		return nil
 	case c.Op == schema.Update && moved && p.keyMoves(c.KeyRow(), c.After):
 		delete(w.cascade.done, id)

@@ -36,7 +36,7 @@ func (d *definitions) related(ctx context.Context, receive func(schema.TableName
 		return nil
 	}
 	if d.relatedAt != d.readAt {
-		d.relations, d.relatedAt = d.relate(receive), d.readAt
+		d.relations, d.references, d.relatedAt = d.relate(receive), d.refer(receive), d.readAt
 	}
 	return d.relations
 }
@@ -44,12 +44,14 @@ func (d *definitions) related(ctx context.Context, receive func(schema.TableName
 func (d *definitions) relate(receive func(schema.TableName) bool) map[schema.TableName]*relation {
 	all := map[schema.TableName]*relation{}
 	for name, t := range d.tables {
-		if len(t.Referrers) == 0 || !receive(name) {
+		if !slices.ContainsFunc(t.Referrers, func(k catalog.Referrer) bool { return k.Follows() }) || !receive(name) {
 			continue
 		}
 		r := &relation{closure: map[schema.TableName]bool{}, keys: map[int]bool{}}
 		for i := range t.Referrers {
-			r.add(t, &t.Referrers[i], d.tables[t.Referrers[i].Child], receive)
+			if k := &t.Referrers[i]; k.Follows() {
+				r.add(t, k, d.tables[k.Child], receive)
+			}
 		}
 		r.whole = d.close(t, receive, r.closure)
 		all[name] = r
@@ -63,13 +65,11 @@ func (r *relation) add(t *catalog.Table, k *catalog.Referrer, child *catalog.Tab
 		return
 	}
 	n := referrer{Referrer: k, child: child}
-	for i, name := range k.Columns {
-		n.columns, n.parents = append(n.columns, child.Column(name)), append(n.parents, t.Column(k.ParentColumns[i]))
-	}
-	if slices.Contains(n.columns, -1) || slices.Contains(n.parents, -1) {
+	var known bool
+	if n.columns, n.parents, known = columnsOf(k, t, child); !known {
 		return
 	}
-	n.keysOf = newLookup(child, catalog.NewKeyReader(child), n.columns, false)
+	n.keysOf = newLookup(child, catalog.NewKeyReader(child), n.columns, "")
 	r.referrers = append(r.referrers, n)
 	r.onDelete = r.onDelete || k.OnDelete != schema.Forbid
 	if k.OnUpdate != schema.Forbid {
@@ -79,10 +79,21 @@ func (r *relation) add(t *catalog.Table, k *catalog.Referrer, child *catalog.Tab
 	}
 }
 
+// columnsOf are the places of a foreign key's columns in its table, and in that which it refers to; false: one of them is not there.
+func columnsOf(k *catalog.Referrer, parent, child *catalog.Table) (columns, parents []int, known bool) {
+	for i, name := range k.Columns {
+		columns, parents = append(columns, child.Column(name)), append(parents, parent.Column(k.ParentColumns[i]))
+	}
+	return columns, parents, !slices.Contains(columns, -1) && !slices.Contains(parents, -1)
+}
+
 // close gathers the tables whose rows follow those of t, however far, and reports whether this office takes them all.
 func (d *definitions) close(t *catalog.Table, receive func(schema.TableName) bool, closure map[schema.TableName]bool) bool {
 	whole := true
 	for i := range t.Referrers {
+		if !t.Referrers[i].Follows() {
+			continue
+		}
 		name := t.Referrers[i].Child
 		child := d.tables[name]
 		if child == nil || len(child.Key) == 0 || !receive(name) {
@@ -95,8 +106,11 @@ func (d *definitions) close(t *catalog.Table, receive func(schema.TableName) boo
 	return whole
 }
 
-// newLookup finds rows by the values of some columns.
-func newLookup(t *catalog.Table, reader *catalog.Reader, columns []int, lock bool) *lookup {
+// toWrite locks rows that are to be written.
+const toWrite = " FOR UPDATE"
+
+// newLookup finds rows by the values of some columns, and locks them by a clause of that engine; empty: it does not.
+func newLookup(t *catalog.Table, reader *catalog.Reader, columns []int, lock string) *lookup {
 	q := &lookup{table: t, reader: reader, form: &form{}}
 	q.form.text("SELECT " + q.reader.Select() + " FROM " + only(t) + tableName(t.Engine, t.OwnSchema, t.Name))
 	separator := " WHERE "
@@ -104,9 +118,7 @@ func newLookup(t *catalog.Table, reader *catalog.Reader, columns []int, lock boo
 		q.compare(separator, c, " = ")
 		separator = " AND "
 	}
-	if lock {
-		q.form.text(" FOR UPDATE")
-	}
+	q.form.text(lock)
 	q.form.finish()
 	return q
 }
@@ -187,9 +199,11 @@ func (x *walk) fromRoots(ctx context.Context, roots []root) error {
 		}
 	}
 	// The rows are locked, so that nobody can refer to one behind our back.
-	q := newLookup(p.target, catalog.NewReader(p.target), key, true)
+	q := newLookup(p.target, catalog.NewReader(p.target), key, toWrite)
 	var gone, changed []member
-	err := x.ask(ctx, q, images, func(i int, row schema.Row) error {
+	there := make([]bool, len(roots))
+	err := x.c.w.seek(ctx, q, images, func(i int, row schema.Row) error {
+		there[i] = true
 		m := member{in: roots[i].in, before: row}
 		if !roots[i].moves {
 			gone = append(gone, m)
@@ -208,6 +222,11 @@ func (x *walk) fromRoots(ctx context.Context, roots []root) error {
 		changed = append(changed, m)
 		return nil
 	})
+	for i := range roots {
+		if !there[i] && !roots[i].moves { // somebody here removed it, too; what refers to it may have come since
+			gone = append(gone, member{in: roots[i].in, before: images[i]})
+		}
+	}
 	if err == nil {
 		err = x.follow(ctx, r, gone)
 	}
@@ -263,7 +282,7 @@ func (x *walk) children(ctx context.Context, k *referrer, members []member) (chi
 	if members[0].after == nil && k.OnDelete == schema.Cascade {
 		by = nil
 	}
-	err = x.ask(ctx, k.keysOf, images, func(i int, row schema.Row) error {
+	err = x.c.w.seek(ctx, k.keysOf, images, func(i int, row schema.Row) error {
 		f := following{row: k.child.RowID(row), by: by}
 		if x.seen[f] || x.seen[following{row: f.row}] {
 			return nil
@@ -341,7 +360,7 @@ func (x *walk) change(ctx context.Context, k *referrer, action schema.Action, go
 func (x *walk) emit(in int, change schema.Change, moved bool) {
 	tx, w := &x.c.pending[in], x.c.w
 	root := &x.c.roots[slices.IndexFunc(x.c.roots, func(r root) bool { return r.in == in })]
-	change.Blind = root.change.Blind
+	change.Blind, change.Follows = root.change.Blind, true
 	x.out[in] = append(x.out[in], change)
 	logged := moved || change.Op == schema.Delete && root.change.Table.Engine == schema.Postgres
 	if !logged || tx.Pos != w.cascade.at {
@@ -374,11 +393,11 @@ func (x *walk) read(ctx context.Context, t *catalog.Table, keys []member) (whole
 	return whole, of, nil
 }
 
-// ask looks rows up by images, and calls answer with the place of the image and a row that it found.
-func (x *walk) ask(ctx context.Context, q *lookup, images []schema.Row, answer func(i int, row schema.Row) error) error {
-	asker, ok := x.c.w.ses.(asker)
+// seek looks rows up by images, and calls answer with the place of the image and a row that it found.
+func (w *writer) seek(ctx context.Context, q *lookup, images []schema.Row, answer func(i int, row schema.Row) error) error {
+	asker, ok := w.ses.(asker)
 	if !ok {
-		return fmt.Errorf("%T cannot be asked for rows", x.c.w.ses)
+		return fmt.Errorf("%T cannot be asked for rows", w.ses)
 	}
 	for from := 0; from < len(images); from += lockBatch {
 		batch := images[from:min(from+lockBatch, len(images))]
@@ -398,7 +417,7 @@ func (x *walk) ask(ctx context.Context, q *lookup, images []schema.Row, answer f
 			return answer(from+i, row)
 		})
 		if err != nil {
-			return x.c.w.unread(err, q.table)
+			return w.unread(err, q.table)
 		}
 	}
 	return nil
@@ -417,7 +436,7 @@ func (x *walk) defaults(ctx context.Context, k *referrer) (row schema.Row, err e
 	}
 	q.form.text(text + ") d")
 	q.form.finish()
-	err = x.ask(ctx, q, []schema.Row{nil}, func(_ int, got schema.Row) error {
+	err = x.c.w.seek(ctx, q, []schema.Row{nil}, func(_ int, got schema.Row) error {
 		row = got
 		return nil
 	})

@@ -36,8 +36,10 @@ type definitions struct {
 	ours   map[string]*form
 	past   *past // nil: nothing is known
 
-	relations map[schema.TableName]*relation // see related
-	relatedAt time.Time
+	relations  map[schema.TableName]*relation   // see related
+	references map[schema.TableName][]reference // see refer
+	covered    map[string]bool                  // the names of their foreign keys
+	relatedAt  time.Time
 }
 
 // refresh forgets definitions that are too old, or from before a schema change. Only between transactions.

@@ -54,6 +54,7 @@ const (
 	collision                // data: a unique key other than the one that identifies the row is taken
 	busy                     // somebody else holds a lock, or we do in the wrong order: at once again, with less in hand
 	unsupported              // data: Postgres' TRUNCATE of a table that another one refers to
+	unreferred               // data: a foreign key forbids it, where those of the session act
 )
 
 // verdict is a server's error, graded.
@@ -61,7 +62,8 @@ type verdict struct {
 	fault   fault
 	column  string
 	remedy  string
-	primary bool // duplicate: it is the primary key
+	primary bool   // duplicate: it is the primary key
+	key     string // unreferred: the foreign key, if the server names it
 }
 
 // errBusy: what was written is rolled back because of somebody else's lock, or of a row that came or went meanwhile.

@@ -158,7 +158,7 @@ func keyless(t *catalog.Table) error {
 }
 
 func newFetch(t *catalog.Table, lock bool) *lookup {
-	return newLookup(t, catalog.NewReader(t), t.Key, lock)
+	return newLookup(t, catalog.NewReader(t), t.Key, map[bool]string{true: toWrite}[lock])
 }
 
 // newStretch reads rows in the order of the key: the database's own, under its collations, in which no two rows are equal.

@@ -432,7 +432,9 @@ func (s *mysqlSession) grade(err error) verdict {
 		primary := strings.HasSuffix(server.Message, "PRIMARY'")
 		return verdict{fault: duplicate, remedy: "the row collides with another row here: change one of the two", primary: primary}
 	case 1216, 1217, 1451, 1452:
-		return verdict{fault: data, remedy: "a foreign key here forbids it: receive the table that it refers to, too"}
+		_, key, _ := strings.Cut(server.Message, "CONSTRAINT `")
+		key, _, _ = strings.Cut(key, "` FOREIGN KEY")
+		return verdict{fault: unreferred, remedy: "a foreign key here forbids it: receive the table that it refers to, too", key: key}
 	case 1153:
 		return verdict{fault: data, remedy: "SET GLOBAL max_allowed_packet = 1073741824"}
 	case 1048, 1054, 1064, 1118, 1136, 1146, 1171, 1264, 1265, 1292, 1364, 1365, 1366, 1367, 1406, 1411, 1416, 1525, 1526, 1644, 1690, 1748, 1906,

@@ -356,7 +356,7 @@ func TestMySQLSetFails(t *testing.T) {
 	}{
 		{"duplicate", update(k, "4", "6", "10", "x", null), []fault{duplicate}},
 		{"check", update(k, "4", "4", "13", "x", null), []fault{data}},
-		{"foreign key", update(k, "4", "4", "10", "x", "99"), []fault{data}},
+		{"foreign key", update(k, "4", "4", "10", "x", "99"), []fault{unreferred}},
 		{"range", update(k, "4", "4", "1000", "x", null), []fault{data}},
 		{"length", update(k, "4", "4", "10", "long", null), []fault{data}},
 		{"number", update(k, "4", "4", "ten", "x", null), []fault{data}},

@@ -20,7 +20,14 @@ import (
 // guarded runs f, and undoes it when it fails because another row has a unique key: written is false then.
 func (w *writer) guarded(ctx context.Context, f func() error) (written bool, err error) {
 	w.ses.save()
-	err = f()
+	tally := w.tally
+	if err = f(); err != nil && w.covers(err) {
+		w.tally = tally
+		w.ses.restore()
+		w.ses.hush(true)
+		err = f()
+		w.ses.hush(w.cascade.hushed)
+	}
 	if !errors.Is(err, errCollides) {
 		return err == nil, err
 	}

@@ -62,9 +62,11 @@ type step struct {
 	joins     bool // has the form of the step before it and touches other rows than those it joins: one statement may write all of them (an insert of a row that it joins would fail)
 	absent    bool // a delete that is to find nothing: what it deletes was never written
 	policy    schema.Policy
-	blind     blindness // as of the last look at the clocks
-	older     bool      // see writer.older
-	misfit    error     // the table here has no place for it yet: it waits; plan may be nil
+	blind     blindness  // as of the last look at the clocks
+	older     bool       // see writer.older
+	misfit    error      // the table here has no place for it yet: it waits; plan may be nil
+	lacks     []lacking  // what its row refers to and is not there; see findParents
+	lost      *reference // that of them which was removed unseen
 }
 
 // touched are the rows that the step touches.

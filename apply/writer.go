@@ -370,7 +370,7 @@ func (w *writer) planChange(p *plan, c *schema.Change, tx *schema.Transaction) e
 // says of a row is older than what it will say once it has met our change.
 func (w *writer) follow(p *plan, c *schema.Change, st *step) (held bool, err error) {
 	o := &w.stream.applier.options
-	st.contested = w.stream.applier.contests(p.target.TableName, st.tx.Origin)
+	st.contested = w.stream.applier.contests(p.target.TableName, st.tx.Origin) || w.dependent(p, c, st.tx.Origin)
 	holding := o.Hold != nil && o.Hold.Holding()
 	if !st.contested && !holding && len(w.disputed) == 0 && len(w.waiting) == 0 && !w.misfits {
 		return false, nil
@@ -470,7 +470,7 @@ func (w *writer) hope(ctx context.Context) (surprise bool, err error) {
 	if err != nil {
 		v := w.ses.judge(err)
 		unclear := failed < 0 || w.collapsed || w.hoped[failed].joins || failed+1 < len(w.hoped) && w.hoped[failed+1].joins
-		if v.fault == duplicate || v.fault == collision || v.fault == unsupported || unclear && v.fault != transient && v.fault != busy {
+		if v.fault == duplicate || v.fault == collision || v.fault == unsupported || v.fault == unreferred || unclear && v.fault != transient && v.fault != busy {
 			return true, nil // one by one it may be mended, or shows at least which step it was
 		}
 		return false, explain(err, v, &w.hoped[max(failed, 0)], w.ses.user())

@@ -33,8 +33,7 @@ type Table struct {
 	Guarded []string
 	// Fires says that one of them fires for Postgres' replica role, too. False elsewhere.
 	Fires bool
-	// Referrers are the foreign keys whose rows follow when a row of this table goes or changes. Of a table that is read alone, a
-	// MySQL's are not read.
+	// Referrers are the foreign keys that refer to this table. Of a table that is read alone, a MySQL's are not read.
 	Referrers []Referrer
 	// OID is Postgres' number of the table; zero elsewhere.
 	OID uint32

@@ -10,8 +10,8 @@ import (
 	"cdc-sidecar/schema"
 )
 
-// Referrer is a foreign key of a table here whose rows do not only forbid but follow: when a row that they refer to goes, or
-// changes what they refer to, they go or change as well.
+// Referrer is a foreign key of a table here that refers to another one: when a row of that goes, or changes what is referred to, the rows
+// that refer to it forbid it, or they follow: they go or change as well.
 type Referrer struct {
 	// Child is the table that has the foreign key, as the fleet calls it.
 	Child schema.TableName
@@ -42,10 +42,9 @@ const referrers = `
 	JOIN pg_attribute b ON b.attrelid = k.confrelid AND b.attnum = u.parent
 	LEFT JOIN pg_attrdef d ON d.adrelid = k.conrelid AND d.adnum = u.child
 	WHERE k.contype = 'f' AND k.conparentid = 0 AND NOT c.relispartition AND k.confrelid = ANY($1)
-	  AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd'))
 	GROUP BY k.oid, 1, 2, 3, 4, 5, 6 ORDER BY 2, 3, 4`
 
-// readPostgresReferrers reads the foreign keys that follow. Those of partitions alone are left out: their rows are the root's.
+// readPostgresReferrers reads the foreign keys. Those of partitions alone are left out: their rows are the root's.
 func readPostgresReferrers(ctx context.Context, q PostgresQuerier, defaultSchema string, oids []uint32, tables map[uint32]*postgresTable) error {
 	rows, err := q.Query(ctx, referrers, oids) //nolint:rowserrcheck // ForEachRow returns it
 	if err != nil {
@@ -76,26 +75,25 @@ func readPostgresReferrers(ctx context.Context, q PostgresQuerier, defaultSchema
 	return err
 }
 
-// readReferrers reads the foreign keys that follow, when all tables are read.
+// readReferrers reads the foreign keys, when all tables are read.
 func (r *mysqlReader) readReferrers(ctx context.Context) error {
 	if r.one != nil {
 		return nil
 	}
 	type constraint struct{ space, table, name string }
 	type rule struct{ onDelete, onUpdate schema.Action }
-	following := map[constraint]rule{}
-	follow := "('CASCADE', 'SET NULL', 'SET DEFAULT')"
-	err := r.each(ctx, "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, DELETE_RULE, UPDATE_RULE FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE (DELETE_RULE IN "+
-		follow+" OR UPDATE_RULE IN "+follow+") AND ", [2]string{"CONSTRAINT_SCHEMA", "TABLE_NAME"}, "", func(scan func(...any) error) error {
-		var c constraint
-		var onDelete, onUpdate string
-		if err := scan(&c.space, &c.table, &c.name, &onDelete, &onUpdate); err != nil {
-			return err
-		}
-		following[c] = rule{mysqlActions[onDelete], mysqlActions[onUpdate]}
-		return nil
-	})
-	if err != nil || len(following) == 0 {
+	rules := map[constraint]rule{}
+	err := r.each(ctx, "SELECT CONSTRAINT_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, DELETE_RULE, UPDATE_RULE FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE ",
+		[2]string{"CONSTRAINT_SCHEMA", "TABLE_NAME"}, "", func(scan func(...any) error) error {
+			var c constraint
+			var onDelete, onUpdate string
+			if err := scan(&c.space, &c.table, &c.name, &onDelete, &onUpdate); err != nil {
+				return err
+			}
+			rules[c] = rule{mysqlActions[onDelete], mysqlActions[onUpdate]}
+			return nil
+		})
+	if err != nil || len(rules) == 0 {
 		return err
 	}
 	var last constraint
@@ -108,7 +106,7 @@ func (r *mysqlReader) readReferrers(ctx context.Context) error {
 			if err := scan(&c.space, &c.table, &c.name, &column, &parent.Schema, &parent.Name, &parentColumn); err != nil {
 				return err
 			}
-			act, ok := following[c]
+			act, ok := rules[c]
 			t := r.byName[parent]
 			if !ok || t == nil {
 				return nil
@@ -125,6 +123,9 @@ func (r *mysqlReader) readReferrers(ctx context.Context) error {
 			return nil
 		})
 }
+
+// Follows reports whether rows follow, and do not only forbid.
+func (r *Referrer) Follows() bool { return r.OnDelete != schema.Forbid || r.OnUpdate != schema.Forbid }
 
 // String names the foreign key for people: what refers to what, and what follows.
 func (r *Referrer) String() string {

@@ -28,6 +28,7 @@ func referrerLines(tables []Table) (lines []string) {
 var followLines = []string{
 	"a: b.b_a → a, on delete cascade: [a] → [id]; clears [a]; []",
 	"a: b.b_xy → a, on delete set null, on update cascade: [x y] → [x y]; clears [x y]; []",
+	"a: c.c_no → a: [forbids] → [id]; clears [forbids]; []",
 	"c: c.c_up → c, on delete cascade: [up] → [id]; clears [up]; []",
 }
 
@@ -67,8 +68,8 @@ func TestReferrersOfPostgres(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := append(followLines[:2:2], "a: d.d_xy → a, on delete set default, on update set null: [x y] → [x y]; clears [x]; [\"(1 + 1)\" \"\"]",
-		"a: e.e_a_fkey → a, on delete cascade: [a] → [id]; clears [a]; []", followLines[2])
+	want := append(followLines[:3:3], "a: d.d_xy → a, on delete set default, on update set null: [x y] → [x y]; clears [x]; [\"(1 + 1)\" \"\"]",
+		"a: e.e_a_fkey → a, on delete cascade: [a] → [id]; clears [a]; []", followLines[3])
 	if diff := cmp.Diff(want, referrerLines(tables)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -184,6 +184,10 @@ func (r *rendering) mysqlIndex(x *schema.Index, name string) (statement, why str
 		if said != "" {
 			why = strings.TrimPrefix(why+"; ", "; ") + said
 		}
+		if said != "" && x.Unique && x.Parts[i].Column != "" { // two values that begin alike would be taken for one
+			kind = ""
+			why += ", so it is not unique here: what takes a value twice is found where it is"
+		}
 		parts = append(parts, part)
 	}
 	if len(parts) == 0 {
@@ -214,9 +218,7 @@ func (r *rendering) mysqlPart(x *schema.Index, p *schema.IndexPart, kind string)
 	prefix, long := p.Prefix, r.longText(p.Column)
 	if prefix == 0 && long > 0 && kind != "FULLTEXT " && kind != "SPATIAL " {
 		prefix = mysqlIndexBytes / long / max(len(x.Parts), 1)
-		if why = fmt.Sprintf("the index %s has the first %d of column %s", x.Name, prefix, p.Column); x.Unique {
-			why += ", and values that begin alike are taken for equal"
-		}
+		why = fmt.Sprintf("the index %s has the first %d of column %s", x.Name, prefix, p.Column)
 	}
 	if prefix > 0 && (long > 0 || related(r.Engine, r.source().Engine)) {
 		part += fmt.Sprintf("(%d)", prefix)

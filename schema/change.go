@@ -56,6 +56,9 @@ type Change struct {
 	// Restored says of a claimed change that the office's database went back to an earlier state: even what the office itself sent
 	// since what it has seen may be newer.
 	Restored bool
+	// Follows says of a change that apply made that it follows another by a foreign key: whatever became of the row meanwhile, it does.
+	// It does not travel.
+	Follows bool
 	// Definition is not nil of a Define: what became of the table. Table is then the new definition's, of a dropped one the old.
 	Definition *DefinitionChange
 	// Over is not 0 of a change that a chunk brought and that waits: it may go over the row as it was here then, which this is a
