@@ -53,7 +53,8 @@ func (a *Applier) ownSteps(txs []schema.Transaction) (rows []ddlStep, changes []
 				continue
 			}
 			rows = append(rows, ownStepsOf(a.options.Role, tx, j, c)...)
-			if c.Definition.Rows && a.options.Role == schema.Branch {
+			// A table that was dropped here and made again is empty, and the head may have kept its rows.
+			if (c.Definition.Rows || c.Definition.Was == nil) && a.options.Role == schema.Branch {
 				changes = append(changes, c.Definition)
 			}
 		}

@@ -21,7 +21,7 @@ func settled(s *schema.Step, state string) bool {
 
 // order orders, at a branch, what a change asks for; made: an application of this office made it. at tells it from others.
 func (w *writer) order(d *schema.DefinitionChange, made bool, at string) {
-	if d.Rows && d.Is != nil && w.stream.applier.options.Role == schema.Branch {
+	if (d.Rows || made) && d.Is != nil && w.stream.applier.options.Role == schema.Branch {
 		w.orders = append(w.orders, schema.NewRowsOrder(d, made, at))
 	}
 }
@@ -45,12 +45,26 @@ func (a *Applier) ordered(w *writer) {
 		if o.Up {
 			direction = "this office's rows go to the head"
 		}
-		a.options.Log.Info("a schema change changed rows without the log: the table is compared with the head's", "table", o.Table.String(), "statement", o.Why,
-			"where they differ", direction)
+		a.options.Log.Info("a schema change may have changed rows without the log: the table is compared with the head's", "table", o.Table.String(),
+			"statement", o.Why, "where they differ", direction)
 		if a.options.Ordered != nil {
 			name, _ := o.Encode()
 			a.options.Ordered(name, *o)
 		}
 	}
 	w.orders = nil
+}
+
+// Called is how a table is called here now that had that name once, as far as schema changes say.
+func (a *Applier) Called(ctx context.Context, table schema.TableName) (schema.TableName, error) {
+	if err := a.known(ctx); err != nil {
+		return table, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.evolution == nil { // no schema changes are taken, or one came just now
+		return table, nil
+	}
+	now, _ := a.evolution.past.table(table)
+	return now, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -189,9 +190,16 @@ type (
 	}
 )
 
+// recomputes is the same as in defineBody.
+var recomputes = regexp.MustCompile(`(?is)alter[^;]*type[^;]*using`)
+
 // PostgresRowsMoved reports whether rows came to a table, or left it, without a word in the log, between two of its facts: with a
-// partition. One that a plain CREATE TABLE made is empty. The statement may be empty: then nobody knows it.
+// partition, of which one that a plain CREATE TABLE made is empty; or whether all that it did was to compute values anew. The
+// statement may be empty: then nobody knows it.
 func PostgresRowsMoved(was, is, statement string) bool {
+	if was == is {
+		return recomputes.MatchString(statement)
+	}
 	before, now := postgresPartitions(was), postgresPartitions(is)
 	lacks := func(parts []uint32) func(uint32) bool {
 		return func(oid uint32) bool { return !slices.Contains(parts, oid) }

@@ -97,7 +97,7 @@ BEGIN
 				VALUES ('', tab::text, facts ->> 'schema', facts ->> 'name', facts::text, said);
 				PERFORM cdc_sidecar.publish(facts ->> 'schema', facts ->> 'name');
 			END IF;
-		ELSIF was.definition <> facts::text THEN
+		ELSIF was.definition <> facts::text OR said ~* 'alter[^;]*type[^;]*using' THEN
 			UPDATE cdc_sidecar.definitions d SET schema_name = facts ->> 'schema', table_name = facts ->> 'name', definition = facts::text, statement = said
 			WHERE d.office = '' AND d.table_id = tab::text;
 		END IF;

@@ -68,11 +68,6 @@ func (r *rendering) addColumn() error {
 		r.columnThere(&c)
 		return nil
 	}
-	detail := &r.Is.Details[r.Column]
-	switch volatile := detail.Default.Kind; {
-	case c.wanted.serial, c.wanted.def != "" && (volatile == schema.CurrentTime || volatile == schema.RandomUUID || volatile == schema.NativeText):
-		r.notice(fmt.Sprintf("in rows that were there before, each office gives column %s values of its own: verify --repair --table %s", c.wanted.name, r.Is.TableName))
-	}
 	if r.Engine != schema.Postgres {
 		r.roomInRow(&c)
 	}

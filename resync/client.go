@@ -91,6 +91,8 @@ type Config struct {
 	Matches func(glob string, table schema.TableName) bool
 	// Ordered is told of a job that a schema change asks for; may be nil.
 	Ordered func(j *Job, o schema.RowsOrder)
+	// Called is how a table is called here now that had that name when a schema change changed it; nil: as it was.
+	Called func(ctx context.Context, table schema.TableName) (schema.TableName, error)
 }
 
 // Client makes a branch equal to its head, and compares it. One pass over a table runs at a time.

@@ -342,18 +342,15 @@ func (c *Client) compareTable(ctx context.Context, j *Job, t schema.TableSize) e
 	c.mu.Unlock()
 	why := purpose{where: j.spec.Where, oneWay: !c.cfg.Receives(t.Table.TableName)}
 	if j.spec.Repair || j.spec.Resync {
-		why.take, why.all, why.claim = true, j.spec.All, j.spec.Ours
+		why.take, why.all, why.claim = true, j.spec.All, j.spec.Ours && c.cfg.Sends(t.Table.TableName)
 		if why.extra = j.spec.Extra; why.extra == "" {
 			why.extra = c.cfg.Extra
 		}
 		if j.order != nil && j.order.gone {
 			why.extra, why.absent, why.take = Delete, why.claim, !why.claim
 		}
-		if !c.cfg.Sends(t.Table.TableName) {
-			why.claim = false
-			if why.extra == Send {
-				why.extra = Keep
-			}
+		if !c.cfg.Sends(t.Table.TableName) && why.extra == Send {
+			why.extra = Keep
 		}
 		if !c.cfg.Receives(t.Table.TableName) {
 			why.take, why.all, why.claim, why.extra = false, false, true, Send

@@ -22,6 +22,8 @@ type ordered struct {
 	names []string // of the rows among the joins that it does
 	later []string // those of which came anew since it began: they stay
 	pause time.Duration
+	// failed is why it could not be done, as it was last said.
+	failed string
 }
 
 // Ordered takes an order whose row is among the joins.
@@ -121,6 +123,9 @@ func (c *Client) Ordering() string {
 func (c *Client) obey(ctx context.Context, j *Job) error {
 	o := j.order
 	own, err := c.db.Definition(ctx, o.table)
+	if err == nil && own == nil && c.cfg.Called != nil {
+		own, err = c.follow(ctx, o)
+	}
 	if err != nil {
 		return err
 	}
@@ -144,11 +149,26 @@ func (c *Client) obey(ctx context.Context, j *Job) error {
 	return c.db.Arrived(ctx)
 }
 
+// follow finds a table that was renamed since.
+func (c *Client) follow(ctx context.Context, o *ordered) (*schema.Table, error) {
+	now, err := c.cfg.Called(ctx, o.table)
+	if err != nil || now == o.table {
+		return nil, err
+	}
+	c.mu.Lock()
+	o.table = now
+	c.mu.Unlock()
+	return c.db.Definition(ctx, now)
+}
+
 // obeyed ends an order that was done, or given up; after an error it is tried again.
 func (c *Client) obeyed(ctx context.Context, j *Job, err error) error {
 	o := j.order
 	if err != nil && !j.cancelled() {
-		c.cfg.Log.Warn("a table whose rows changed without the log cannot be compared yet; it is tried again", "table", o.table.String(), "cause", err, "in", o.pause)
+		if o.failed != err.Error() {
+			o.failed = err.Error()
+			c.cfg.Log.Warn("a table whose rows changed without the log cannot be compared yet; it is tried again and again", "table", o.table.String(), "cause", err)
+		}
 		c.mu.Lock()
 		j.state, j.err, j.notBefore = Waiting, err, c.cfg.Now().Add(o.pause)
 		time.AfterFunc(o.pause, c.rouse)

@@ -35,6 +35,9 @@ func (s *sidecar) comparer() equality {
 		Office: s.cfg.Office, Dir: filepath.Join(s.cfg.Data, resyncFolder), Mode: resync.Mode(s.cfg.Join.Mode), Extra: resync.Extra(s.cfg.Join.Extra),
 		Rows: uint64(s.cfg.Join.Rows), Bytes: uint64(s.cfg.Join.Bytes), Receives: s.cfg.Receives, Sends: s.cfg.Sends, Log: s.log,
 		Matches: s.cfg.matches, Ordered: s.jobs.adopt,
+		Called: func(ctx context.Context, t schema.TableName) (schema.TableName, error) {
+			return s.applier.Called(ctx, t)
+		},
 	}
 	return equality{client: resync.NewClient(cfg, db, speech{s})}
 }
