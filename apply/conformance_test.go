@@ -253,7 +253,7 @@ func TestRejected(t *testing.T) {
 		change schema.Change
 		names  []string
 	}{
-		{"table", insert(define("nowhere", integer("id")), "1"), []string{"table nowhere", "create it"}},
+		{"table", insert(define("nowhere", integer("id")), "1"), []string{"table nowhere", "remedy: CREATE TABLE IF NOT EXISTS", "flow: none"}},
 		{"column", insert(wide, "1", "a", "1", "red"), []string{"column colour", "id=1", "ADD COLUMN"}},
 		{"null", insert(define("strict", integer("id"), integer("n")), "1", null), []string{"strict", "column n", "NULL"}},
 		{"missing default", insert(define("strict", integer("id")), "1"), []string{"strict", "id=1"}},
