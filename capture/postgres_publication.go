@@ -94,11 +94,7 @@ func (p postgresPublication) plan(name string, wanted []string) []string {
 // published from now on, one that lost its key is taken out, because the application could not update it any more.
 // A publication that is gone, or that lost a table, is a *schema.LostError: changes may be missing.
 func (s *postgresSetup) inspect(ctx context.Context) error {
-	plan, err := s.planPublication(ctx)
-	if err != nil {
-		return err
-	}
-	now, err := s.publication(ctx)
+	now, err := s.look(ctx)
 	if err != nil {
 		return err
 	}
@@ -114,7 +110,7 @@ func (s *postgresSetup) inspect(ctx context.Context) error {
 			}
 		}
 	}
-	if len(plan) > 0 {
+	if plan := now.plan(s.config.slot(), wanted); len(plan) > 0 {
 		if err := s.follow(ctx, plan); err != nil {
 			return err
 		}

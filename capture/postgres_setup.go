@@ -250,16 +250,27 @@ func (s *postgresSetup) planTables(ctx context.Context) ([]string, error) {
 		"GRANT USAGE ON ALL SEQUENCES IN SCHEMA cdc_sidecar TO "+quoted(user)), nil
 }
 
-// planPublication reads the application's tables and returns the statements for the publication.
-func (s *postgresSetup) planPublication(ctx context.Context) (plan []string, err error) {
-	if s.tables, err = catalog.ReadPostgres(ctx, s.conn, s.config.DSN.DefaultSchema()); err != nil {
-		return nil, s.config.refused("read the catalog", err)
-	}
-	publication, err := s.publication(ctx)
+// planPublication returns the statements for the publication.
+func (s *postgresSetup) planPublication(ctx context.Context) ([]string, error) {
+	now, err := s.look(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return publication.plan(s.config.slot(), s.wanted()), nil
+	return now.plan(s.config.slot(), s.wanted()), nil
+}
+
+// look reads the application's tables and the publication as of one moment: a table that came between two looks would be one that
+// is published and not wanted.
+func (s *postgresSetup) look(ctx context.Context) (p postgresPublication, err error) {
+	tx, err := s.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return p, s.config.refused("read the catalog", err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if s.tables, err = catalog.ReadPostgres(ctx, s.conn, s.config.DSN.DefaultSchema()); err != nil {
+		return p, s.config.refused("read the catalog", err)
+	}
+	return s.publication(ctx)
 }
 
 // usable reports whether t can be published without harm: every row of it can be told by its key, in the log, too.

@@ -47,6 +47,36 @@ func wantTold(t *testing.T, what string, got []schema.Transaction, want ...strin
 	}
 }
 
+// A table that comes while the publication is looked at, and is in it already, is not taken out of it again.
+func TestPostgresTablesThatComeMeanwhile(t *testing.T) {
+	o := newDefiningOffice(t, `CREATE TABLE t (id int PRIMARY KEY)`)
+	p := o.open()
+	other, made := connectPostgres(t, o.DSN.URL()), make(chan error, 1)
+	go func() {
+		var err error
+		for i := 0; i < 100 && err == nil; i++ {
+			_, err = other.Exec(context.WithoutCancel(t.Context()), fmt.Sprintf(`CREATE TABLE t%d (id int PRIMARY KEY)`, i))
+		}
+		made <- err
+	}()
+	for over := false; !over; {
+		select {
+		case err := <-made:
+			if over = true; err != nil {
+				t.Fatal(err)
+			}
+		default:
+		}
+		plan, err := p.setup.planPublication(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(plan) > 0 {
+			t.Fatal(plan)
+		}
+	}
+}
+
 // Whatever is wrong with what is ours, an application's statements go on; what was not noted is noticed later.
 func TestPostgresTriggersBreakNothing(t *testing.T) {
 	o := newDefiningOffice(t, `CREATE TABLE t (id int PRIMARY KEY)`, `CREATE TABLE u (id int PRIMARY KEY)`)

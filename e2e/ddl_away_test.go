@@ -8,7 +8,7 @@ import (
 	"cdc-sidecar/fleet"
 )
 
-// longAgo are the schema changes of a table while its branches were away, in the head's words; rows are written behind each.
+// longAgo are the schema changes of a table while its branches were away, in both engines' words; rows are written behind each.
 var longAgo = []string{
 	`CREATE TABLE ledger (id bigint PRIMARY KEY, note varchar(40), amount integer NOT NULL, spare integer)`,
 	`ALTER TABLE ledger ADD COLUMN state varchar(10) NOT NULL DEFAULT 'new'`,
@@ -39,6 +39,12 @@ func TestAwayForSchemaChanges(t *testing.T) {
 	awayFor(t, newEvolving(t, set, bin, everyChange, three(set)))
 }
 
+func TestAwayForSchemaChangesOfMariaDB(t *testing.T) {
+	wholeOnly(t)
+	bin, set := binary(t, "CDC_RACE_BINARY"), shared.Set(t)
+	awayFor(t, newEvolving(t, set, bin, everyChange, mariaDBFirst(set)))
+}
+
 func awayFor(t *testing.T, e *evolving) {
 	head := e.Head()
 	for _, o := range e.Offices[1:] {
@@ -47,6 +53,9 @@ func awayFor(t *testing.T, e *evolving) {
 	rows := sized(5000, 100000) / len(longAgo)
 	table := "ledger"
 	for n, statement := range longAgo {
+		if !head.Postgres() && statement == `DROP INDEX ledger_state` {
+			statement += ` ON ledger`
+		}
 		must(t, head.Exec(within(t, stuck), statement))
 		switch statement {
 		case `ALTER TABLE ledger RENAME TO journals`:

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"cdc-sidecar/fleet"
-	"cdc-sidecar/schema"
 )
 
 // The sidecars of the head and of the MariaDB branch are killed again and again while both offices' tables change and
@@ -38,11 +37,9 @@ func (e *evolving) killed(t *testing.T, postgres, mariadb *fleet.Office) {
 	endWriting := e.writing(t)
 	var done sync.WaitGroup
 	playing := make(chan error, 2)
-	for _, p := range []struct {
-		at *fleet.Office
-		s  script
-	}{{postgres, ofPostgres}, {mariadb, ofMariaDB}} {
-		done.Go(func() { playing <- playSlowly(within(t, stuck), p.at, p.s) })
+	e.plays = []played{{ofPostgres, postgres}, {ofMariaDB, mariadb}}
+	for _, p := range e.plays {
+		done.Go(func() { playing <- p.slowly(within(t, stuck)) })
 	}
 	finished := make(chan struct{})
 	go func() { done.Wait(); close(finished) }()
@@ -62,19 +59,14 @@ func (e *evolving) killed(t *testing.T, postgres, mariadb *fleet.Office) {
 	endWriting()
 	must(t, e.Met(within(t, stuck)))
 	t.Logf("killed %d times", kills)
-	e.equalBy(t, func(name schema.TableName) *fleet.Office {
-		if ofMariaDB.names(name.Name) {
-			return mariadb
-		}
-		return postgres
-	})
+	e.equalBy(t, e.maker)
 }
 
-// playSlowly runs a script with a breath behind each statement, or kills would find all of it done.
-func playSlowly(ctx context.Context, o *fleet.Office, s script) error {
-	for i := range s.groups {
-		for _, statement := range s.groups[i].statements {
-			if err := o.Exec(ctx, statement); err != nil {
+// slowly runs a script with a breath behind each statement, or kills would find all of it done.
+func (p *played) slowly(ctx context.Context) error {
+	for i := range p.groups {
+		for _, statement := range p.groups[i].statements {
+			if err := p.at.Exec(ctx, statement); err != nil {
 				return err
 			}
 			pause(ctx, sized(100*time.Millisecond, 300*time.Millisecond))

@@ -46,6 +46,7 @@ func (e *evolving) play(t *testing.T, s script, at, branch *fleet.Office) {
 	e.pen.Lock() // the applications read it
 	e.live = s.live
 	e.pen.Unlock()
+	e.plays = append(e.plays, played{s, at})
 	end := e.writing(t)
 	if full() {
 		s = s.singly()
@@ -61,7 +62,7 @@ func (e *evolving) play(t *testing.T, s script, at, branch *fleet.Office) {
 				t.Fatalf("group %s: %v", g.name, err)
 			}
 		}
-		e.equal(t, at)
+		e.equalBy(t, e.maker)
 		if t.Failed() {
 			t.Fatalf("behind group %s, which ends with %s", g.name, g.statements[len(g.statements)-1])
 		}
@@ -69,7 +70,7 @@ func (e *evolving) play(t *testing.T, s script, at, branch *fleet.Office) {
 		t.Logf("group %s: %d statements", g.name, len(g.statements))
 	}
 	end()
-	e.equal(t, at)
+	e.equalBy(t, e.maker)
 	e.sameEverywhere(t)
 	e.wrote(t, 10)
 }
