@@ -1,4 +1,5 @@
--- Schema changes as people write them for a MariaDB; see postgres.sql for the form of this file.
+-- Schema changes as people write them for a MariaDB; see postgres.sql for the form of this file. What stands behind "-- mariadb only"
+-- is left out where the server is a MySQL, which does not know it.
 
 -- live: wares crates `odd names` numbered
 
@@ -8,7 +9,7 @@ CREATE TABLE crates (id bigint PRIMARY KEY, note text, weight smallint, feel enu
 CREATE TABLE `odd names` (id bigint PRIMARY KEY, `Größe` int, `select` text, note text);
 CREATE TABLE numbered (id bigint NOT NULL AUTO_INCREMENT PRIMARY KEY, note text);
 CREATE TABLE wares_like LIKE wares;
-CREATE TABLE copies (PRIMARY KEY (id)) AS SELECT seq AS id, cast('copied' AS char(40)) AS note FROM seq_1_to_20;
+CREATE TABLE copies (PRIMARY KEY (id)) AS WITH RECURSIVE s (seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM s WHERE seq < 20) SELECT seq AS id, cast('copied' AS char(40)) AS note FROM s;
 CREATE TABLE IF NOT EXISTS wares (id bigint PRIMARY KEY);
 CREATE TEMPORARY TABLE passing (id int PRIMARY KEY);
 -- here alone wordlist: a table without a key is not sent
@@ -27,7 +28,9 @@ ALTER TABLE wares MODIFY stock int NULL DEFAULT 5;
 ALTER TABLE wares MODIFY stock int NOT NULL DEFAULT 5;
 ALTER TABLE `odd names` RENAME COLUMN `Größe` TO `Höhe "neu"`;
 ALTER TABLE `odd names` ADD COLUMN `order` date DEFAULT '2026-01-02';
+-- mariadb only
 ALTER TABLE wares DROP COLUMN IF EXISTS nothing;
+-- mariadb only
 ALTER TABLE wares ADD COLUMN IF NOT EXISTS stock int;
 ALTER TABLE wares RENAME COLUMN tint TO colour;
 ALTER TABLE wares ADD flags set('a','b') NOT NULL DEFAULT '', ADD bits bit(5), DROP COLUMN made;
@@ -65,7 +68,7 @@ ANALYZE TABLE wares;
 ALTER TABLE crates ADD COLUMN ware_id bigint;
 ALTER TABLE crates ADD CONSTRAINT crates_wares FOREIGN KEY (ware_id) REFERENCES wares (id) ON DELETE SET NULL ON UPDATE CASCADE;
 CREATE TABLE positions (copy_id bigint NOT NULL, line int NOT NULL, note text, PRIMARY KEY (copy_id, line));
-INSERT INTO positions SELECT seq, 1, 'position' FROM seq_1_to_20;
+INSERT INTO positions WITH RECURSIVE s (seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM s WHERE seq < 20) SELECT seq, 1, 'position' FROM s;
 ALTER TABLE wares ADD CONSTRAINT qty_ok CHECK (qty >= 0);
 ALTER TABLE wares ADD CHECK (state <> '');
 ALTER TABLE wares DROP CONSTRAINT qty_ok;
@@ -87,14 +90,14 @@ ALTER TABLE wares ENGINE=InnoDB;
 
 -- group partitions
 CREATE TABLE happenings (id bigint NOT NULL, day date NOT NULL, note text, PRIMARY KEY (id, day)) PARTITION BY RANGE COLUMNS (day) (PARTITION p0 VALUES LESS THAN ('2026-01-01'), PARTITION p1 VALUES LESS THAN (MAXVALUE));
-INSERT INTO happenings SELECT seq, date '2026-01-01' + INTERVAL seq DAY, 'day' FROM seq_1_to_20;
+INSERT INTO happenings WITH RECURSIVE s (seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM s WHERE seq < 20) SELECT seq, date '2026-01-01' + INTERVAL seq DAY, 'day' FROM s;
 ALTER TABLE happenings REORGANIZE PARTITION p1 INTO (PARTITION p1 VALUES LESS THAN ('2027-01-01'), PARTITION p2 VALUES LESS THAN (MAXVALUE));
 ALTER TABLE happenings ADD COLUMN place varchar(40);
 UPDATE happenings SET place = 'here' WHERE id < 5;
 
 -- group ends
 CREATE TABLE rubbish (id bigint PRIMARY KEY, note text);
-INSERT INTO rubbish SELECT seq, 'x' FROM seq_1_to_50;
+INSERT INTO rubbish WITH RECURSIVE s (seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM s WHERE seq < 50) SELECT seq, 'x' FROM s;
 TRUNCATE TABLE rubbish;
 INSERT INTO rubbish VALUES (51, 'again');
 DROP TABLE wares_like;
@@ -103,5 +106,6 @@ RENAME TABLE duplicates TO third, positions TO duplicates, third TO positions;
 ALTER TABLE rubbish RENAME TO `rubbish heap`;
 CREATE VIEW cheaper AS SELECT id FROM wares WHERE qty < 3;
 DROP VIEW cheaper;
+-- mariadb only
 CREATE OR REPLACE TABLE rubbish (id bigint PRIMARY KEY, label varchar(20) NOT NULL DEFAULT 'x');
 ALTER TABLE `rubbish heap` CHANGE note `a note` text;
