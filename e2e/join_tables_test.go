@@ -50,7 +50,7 @@ var wares = []ware{
 		mysql:       "id bigint PRIMARY KEY, title varchar(100) NOT NULL, body mediumtext NOT NULL, hits int NOT NULL",
 		values:      `seq, concat('title ', seq), (SELECT string_agg(md5(concat(seq, '/', i)), '') FROM generate_series(1, 120) i), 0`,
 		mysqlValues: `seq, concat('title ', seq), (SELECT group_concat(md5(concat(s.seq, '/', i.seq)) ORDER BY i.seq SEPARATOR '') FROM seq_1_to_120 i), 0`,
-		key:         "id", text: "id, title, md5(body), hits",
+		key:         "id", text: "id, title, body, hits",
 	},
 	{ // values that rows exchange, and that are unique at each moment
 		name: "seats", share: 8,
@@ -136,7 +136,11 @@ func fillWares(ctx context.Context, o *fleet.Office, rows int) error {
 
 // wareText is a query for a digest of the table.
 func wareText(o *fleet.Office, w *ware) string {
-	return in(o, "SELECT "+w.key+", concat_ws('|', "+w.text+") FROM "+w.name+" ORDER BY md5(concat("+w.key+"))")
+	order := "hex(concat(" + w.key + "))"
+	if o.Postgres() {
+		order = "encode(convert_to(concat(" + w.key + "), 'UTF8'), 'hex')"
+	}
+	return in(o, "SELECT "+w.key+", concat_ws('|', "+w.text+") FROM "+w.name+" ORDER BY "+order)
 }
 
 // sameWares waits until nothing is under way and all offices hold the same in all eight tables. It returns how many rows.

@@ -240,14 +240,18 @@ const pollEvery = 50 * time.Millisecond
 func Until(ctx context.Context, what string, f func(ctx context.Context) error) error {
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
+	var last error // before the time was over: what was cut off by that says nothing
 	for {
 		err := f(ctx)
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting until %s: %w (%w)", what, err, ctx.Err())
+			return fmt.Errorf("waiting until %s: %w (%w)", what, last, ctx.Err())
 		case <-ticker.C:
 		}
 	}
