@@ -107,3 +107,15 @@ type columnOf struct {
 	table schema.TableName
 	name  string
 }
+
+// dropped notes, at a branch, that the head has dropped a table, too, which was dropped here first: nobody sends rows of it any more,
+// and those that wait for it are let go of.
+func (w *writer) dropped(ctx context.Context, tx *schema.Transaction, index int, c *schema.Change) error {
+	o := &w.stream.applier.options
+	if o.Role != schema.Branch || c.Definition.Is != nil {
+		return nil
+	}
+	r := ddlStep{body: bodyOf(tx, index, c)}
+	r.Origin, r.At, r.Table, r.Step, r.State, r.Reason = tx.Origin, tx.OriginPos, c.Definition.Was.String(), schema.DropTable, schema.DDLDone, "made here"
+	return w.remember(ctx, &r)
+}

@@ -88,6 +88,10 @@ func (w *writer) resume(ctx context.Context, evolves bool) error {
 		return nil
 	}
 	var err error
+	if schema.Planted(schema.PiecesForgotten) {
+		w.inPieces = evolves
+		return nil
+	}
 	if w.committed, err = w.ses.piece(ctx, w.stream.applier.options.Office, w.stream.sender); err != nil {
 		return fmt.Errorf("read progress of %s: %w", w.stream.sender, err)
 	}
@@ -114,6 +118,12 @@ func (w *writer) evolveInPieces(ctx context.Context, tx *schema.Transaction) err
 			piece.Changes = piece.Changes[skip:]
 		}
 		if err := w.writePiece(ctx, tx, &piece, w.before+to); err != nil {
+			return err
+		}
+		if piece.Last {
+			return w.retell(ctx)
+		}
+		if err := w.overruled(ctx, tx, from, to); err != nil {
 			return err
 		}
 		if to == len(tx.Changes) {
@@ -284,8 +294,8 @@ func (w *writer) takes(tx *schema.Transaction, c *schema.Change) bool {
 // define does one schema change, step by step.
 func (w *writer) define(ctx context.Context, tx *schema.Transaction, index int) error {
 	c := &tx.Changes[index]
-	if tx.Origin == w.stream.applier.options.Office {
-		return nil // here already
+	if tx.Origin == w.stream.applier.options.Office { // here already
+		return w.dropped(ctx, tx, w.before+index, c)
 	}
 	if !w.takes(tx, c) {
 		w.tally.Filtered++
@@ -310,7 +320,7 @@ func (w *writer) define(ctx context.Context, tx *schema.Transaction, index int) 
 				before = &earlier[j]
 			}
 		}
-		if before != nil && before.State != schema.DDLPending {
+		if before != nil && (before.State != schema.DDLPending || schema.Planted(schema.PendingBelieved)) {
 			done = done && settled(s, before.State)
 			continue
 		}

@@ -31,6 +31,9 @@ const (
 // t is the definition by which the rows were read. It may be up to a minute old (as it is for applying).
 func (a *Applier) Stretch(ctx context.Context, table schema.TableName, from schema.Row, limit, bytes int) (t *schema.Table, rows []schema.Row, more bool, err error) {
 	err = a.reading(ctx, table, func(ses session, in *catalog.Table) error {
+		if err := ofThis(in, from); err != nil {
+			return err
+		}
 		asked := min(max(limit, 1), a.about(table, bytes))
 		got, err := ses.fetchStretch(ctx, newStretch(in, catalog.NewReader(in), from != nil, false), from, asked, bytes)
 		t, rows, more = in.Table, got.rows, got.behind || len(got.rows) == asked
@@ -40,10 +43,21 @@ func (a *Applier) Stretch(ctx context.Context, table schema.TableName, from sche
 	return t, rows, more, err
 }
 
+// ofThis reports that an image is of the table as it was before.
+func ofThis(t *catalog.Table, image schema.Row) error {
+	if image != nil && len(image) != len(t.Columns) {
+		return fmt.Errorf("read on in table %s: a key has %d columns, the table %d: its definition has changed", t.TableName, len(image), len(t.Columns))
+	}
+	return nil
+}
+
 // Keys reads the keys of a table's next rows behind from, as Stretch reads rows: images with the columns of the key alone, limit
 // of them at most.
 func (a *Applier) Keys(ctx context.Context, table schema.TableName, from schema.Row, limit int) (t *schema.Table, rows []schema.Row, more bool, err error) {
 	err = a.reading(ctx, table, func(ses session, in *catalog.Table) error {
+		if err := ofThis(in, from); err != nil {
+			return err
+		}
 		limit = max(limit, 1)
 		got, err := ses.fetchStretch(ctx, newStretch(in, catalog.NewKeyReader(in), from != nil, false), from, limit, allBytes)
 		t, rows, more = in.Table, got.rows, len(got.rows) == limit

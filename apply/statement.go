@@ -184,6 +184,9 @@ func (p *plan) completed(c *schema.Change) *schema.Change {
 
 // completeImage is the same for an image in the columns of the table here, of a row that is to be made.
 func (p *plan) completeImage(image schema.Row) {
+	if schema.Planted(schema.LaterColumnsForgotten) {
+		return
+	}
 	for i := range p.added {
 		a := &p.added[i]
 		to := &p.target.Columns[p.target.Column(a.column.Name)]

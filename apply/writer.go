@@ -48,6 +48,7 @@ type writer struct {
 	before    int   // how many changes of it came in its earlier parts
 	committed int   // how many are committed
 	first     *step // moves the progress row
+	owed      []owed
 	orders    []schema.RowsOrder
 
 	met bool // rows are likely to be here where the next chunk is
@@ -67,7 +68,7 @@ func (w *writer) start(s *stream, ses session, parts bool) {
 	w.stream, w.ses, w.parts, w.tally, w.last = s, ses, parts, Stats{}, nil
 	w.sequences.log, w.cascade = s.applier.options.Log, cascading{}
 	w.plainly, w.chunks = nil, false
-	w.defined, w.inPieces, w.before, w.committed, w.first, w.orders = false, false, 0, 0, nil, nil
+	w.defined, w.inPieces, w.before, w.committed, w.first, w.orders, w.owed = false, false, 0, 0, nil, nil, nil
 	w.stamps, w.decided, w.conflicts, w.unparked, w.collision, w.known = nil, nil, nil, nil, nil, 0
 	w.disputed, w.waiting, w.began = s.applier.disputed(), disputes{}, time.Now()
 	if s.applier.options.Clocks != nil {

@@ -1,6 +1,8 @@
 package capture
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"cdc-sidecar/schema"
@@ -74,7 +76,7 @@ func (a *assembler) wants() bool {
 // whose does the same for a statement that changes a table where it is a transaction by itself: an apply says so in a comment.
 func (a *assembler) whose(statement string) bool {
 	office, origin, pos, stamp, ok := schema.ParseDDLTag(statement)
-	if ok && a.mode == nobodys {
+	if ok && a.mode == nobodys && !schema.Planted(schema.DefinitionIsOurs) {
 		switch {
 		case office != a.office:
 			a.mode = anotherOffices
@@ -171,6 +173,9 @@ func (a *assembler) start(tx schema.Transaction) {
 
 // finish gives the last part out. Source is empty for all but the last transaction of a database transaction.
 func (a *assembler) finish(source string) {
+	if schema.Planted(schema.DefinitionBehindRows) {
+		slices.SortStableFunc(a.tx.Changes, func(x, y schema.Change) int { return cmp.Compare(x.Op/schema.Define, y.Op/schema.Define) })
+	}
 	a.tx.Last, a.tx.Source = true, source
 	a.give(a.tx)
 	a.tx = schema.Transaction{}

@@ -35,6 +35,12 @@ const (
 	ClaimsAreNews                         // what a comparison found counts as written when it was found
 	MovingBelieved                        // of a row that was written while its chunk was read the chunk is believed
 	ChunkAnywhere                         // a chunk is taken at another place of the stream than its own
+	DefinitionBehindRows                  // a schema change stands in the stream behind the rows of its transaction
+	DefinitionIsOurs                      // a statement of an apply is taken for an application's own
+	PendingBelieved                       // a statement that was to be executed when everything ended counts as executed
+	PiecesForgotten                       // how much of a transaction is committed is not looked up
+	LaterColumnsForgotten                 // a row of an older definition lacks the columns that came since
+	DecidedEarlierUntold                  // what was decided in a piece of a transaction is not told again with its last one
 )
 
 var planted atomic.Uint64

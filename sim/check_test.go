@@ -29,7 +29,7 @@ func failed(key, format string, args ...any) error {
 
 // check looks at a company at rest.
 func (w *world) check() error {
-	for _, look := range []func() error{w.checkEqual, w.checkDefined, w.checkCompared, w.checkNumbers, w.checkHistory, w.checkSolo, w.checkSums, w.checkVisits} {
+	for _, look := range []func() error{w.checkEqual, w.checkDefined, w.checkPlaces, w.checkCompared, w.checkNumbers, w.checkHistory, w.checkSolo, w.checkSums, w.checkVisits} {
 		if err := look(); err != nil {
 			return err
 		}
@@ -304,6 +304,10 @@ func (p *replay) apply(e apply.MemoryEvent) {
 
 // take looks at one transaction of the head's history; the rows are as they were before it.
 func (p *replay) take(g *group) error {
+	if g.part {
+		p.piece(g)
+		return nil
+	}
 	o := p.w.head()
 	o.mu.Lock()
 	if g.seq == 0 {
@@ -318,10 +322,6 @@ func (p *replay) take(g *group) error {
 		for _, e := range g.events {
 			p.version(g, e)
 		}
-		return nil
-	}
-	if g.part {
-		p.piece(g)
 		return nil
 	}
 	pieces := p.parts[g.origin]
@@ -706,6 +706,9 @@ func (w *world) explained() error {
 		last := map[string]schema.Row{}
 		for _, tx := range o.parked() {
 			c := &tx.Changes[0]
+			if !isItems(c.Table.TableName) {
+				return failed("", "at %s rows of table %s wait:\n%s", o.name, c.Table.TableName, w.whatIsParked())
+			}
 			key := c.KeyRow()[colID].Text()
 			if c.After != nil {
 				key = c.After[colID].Text()

@@ -101,7 +101,8 @@ type plan struct {
 	repeat     float64 // of deliveries
 	logBatch   int
 
-	schema schemaPlan
+	schema   schemaPlan
+	patience time.Duration // with a run that does not come to rest; 0: patience
 }
 
 func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }

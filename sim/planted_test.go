@@ -78,6 +78,18 @@ var plantedBugs = []struct {
 	}},
 	{"moving rows believed", []schema.Bug{schema.MovingBelieved}, 200, comparing},
 	{"a chunk taken anywhere", []schema.Bug{schema.ChunkAnywhere}, 2000, comparing},
+	{"definition behind the rows", []schema.Bug{schema.DefinitionBehindRows}, 100, func(p *plan) {
+		defining(p)
+		p.schema.heads, p.faults, p.engines[0] = true, nil, schema.Postgres
+	}},
+	{"definition taken for the office's own", []schema.Bug{schema.DefinitionIsOurs}, 100, defining},
+	{"pending step believed done", []schema.Bug{schema.PendingBelieved}, 100, defining},
+	{"pieces forgotten", []schema.Bug{schema.PiecesForgotten}, 100, func(p *plan) {
+		defining(p)
+		p.patience = 2 * time.Minute
+	}},
+	{"later columns forgotten", []schema.Bug{schema.LaterColumnsForgotten}, 100, defining},
+	{"decided in an earlier piece and not told again", []schema.Bug{schema.DecidedEarlierUntold}, 400, defining},
 	{"released before it is reported", []schema.Bug{schema.ReleasedBeforeReported}, 1000, slowCapture},
 }
 
@@ -122,6 +134,15 @@ func seenLate(p *plan) {
 func adding(p *plan) {
 	contended(p)
 	p.policy, p.oldRows, p.deletes, p.moves = schema.Policy{Kind: schema.Add, Add: []string{"n"}}, true, false, false
+}
+
+// defining is a company whose offices change their tables among their rows, and whose processes and databases end all the while.
+func defining(p *plan) {
+	contended(p)
+	p.joiner, p.found, p.allJoin, p.away, p.budget, p.queueLimit = 0, nil, false, 0, 256<<10, 0
+	p.keys, p.deletes, p.writes, p.oldRows = 1+p.keys%2, true, 40, true
+	p.schema = schemaPlan{rate: 0.5, most: 12, kinds: allKinds}
+	p.faults, p.faultRate = []func(*world){killProcess, endSession, databaseRestart}, 0.01
 }
 
 // slowCapture is a company whose journals keep little, and whose lines are cut.

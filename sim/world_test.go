@@ -269,8 +269,8 @@ func (w *world) quiet() error {
 		if time.Since(rest) > restTime {
 			return nil
 		}
-		if time.Since(began) > patience {
-			return fmt.Errorf("no rest after %s: %s\n%s", patience, cmp.Or(missing, "sessions fail again and again"), w.status())
+		if time.Since(began) > cmp.Or(w.plan.patience, patience) {
+			return fmt.Errorf("no rest after %s: %s\n%s", cmp.Or(w.plan.patience, patience), cmp.Or(missing, "sessions fail again and again"), w.status())
 		}
 	}
 }
