@@ -310,7 +310,7 @@ func (w *world) checkDefined() error {
 
 // checkPlaces: where the head alone changes tables, no row of it comes to a branch before the change that it needs.
 func (w *world) checkPlaces() error {
-	if w.plan.schema.rate == 0 || !w.plan.schema.heads || w.plan.unique {
+	if w.plan.schema.rate == 0 || !w.plan.schema.heads || w.plan.unique || w.plan.moves { // a row may wait for a key, too
 		return nil
 	}
 	for _, o := range w.offices[1:] {
