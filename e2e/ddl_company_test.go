@@ -118,14 +118,17 @@ func (e *evolving) write(ctx context.Context, o *fleet.Office) error {
 	return nil
 }
 
-// wrote wants something of every office's application.
-func (e *evolving) wrote(t *testing.T, atLeast int64) {
+// written waits until every office's application has written so many times.
+func (e *evolving) written(t *testing.T, atLeast int64) {
 	t.Helper()
-	for _, o := range e.Offices {
-		if n := e.writes[o.Index].Load(); n < atLeast {
-			t.Errorf("%s: its application wrote %d times, want %d", o.Name, n, atLeast)
+	must(t, fleet.Until(within(t, stuck), "every application has written", func(context.Context) error {
+		for _, o := range e.Offices {
+			if n := e.writes[o.Index].Load(); n < atLeast {
+				return fmt.Errorf("%s: its application wrote %d times, want %d", o.Name, n, atLeast)
+			}
 		}
-	}
+		return nil
+	}))
 }
 
 // arrived waits until everything that any office has done is done at all: each writes behind it, and waits for the others'.

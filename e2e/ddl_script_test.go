@@ -128,6 +128,22 @@ func (s *script) only(names ...string) (some script) {
 	return some
 }
 
+// inPairs is the script with two groups in one, where they are played at the same office.
+func (s *script) inPairs() (fewer script) {
+	fewer.live, fewer.alone = s.live, s.alone
+	for i := 0; i < len(s.groups); i++ {
+		g := s.groups[i]
+		if i+1 < len(s.groups) && s.groups[i+1].branch == g.branch {
+			i++
+			next := &s.groups[i]
+			g.name += ", " + next.name
+			g.statements, g.notices = slices.Concat(g.statements, next.statements), slices.Concat(g.notices, next.notices)
+		}
+		fewer.groups = append(fewer.groups, g)
+	}
+	return fewer
+}
+
 // singly is the script with each statement in a group of its own.
 func (s *script) singly() (one script) {
 	one.live, one.alone = s.live, s.alone

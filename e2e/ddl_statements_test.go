@@ -12,6 +12,9 @@ import (
 // manyStatements is how many a script must have, or it does not say what it claims to.
 const manyStatements = 60
 
+// writesOfGroup is what each application writes at least for each group of statements.
+const writesOfGroup = 3
+
 // What people write for a Postgres, at the head and at a branch of it, while all offices write the tables: at the MariaDB
 // branch, too, the tables and their rows are the same behind each group.
 func TestSchemaChangesOfPostgres(t *testing.T) {
@@ -47,9 +50,14 @@ func (e *evolving) play(t *testing.T, s script, at, branch *fleet.Office) {
 	e.live = s.live
 	e.pen.Unlock()
 	e.plays = append(e.plays, played{s, at})
+	for i := range e.writes {
+		e.writes[i].Store(0)
+	}
 	end := e.writing(t)
 	if full() {
 		s = s.singly()
+	} else { // each comparison takes a second or two
+		s = s.inPairs()
 	}
 	for i := range s.groups {
 		g := &s.groups[i]
@@ -62,6 +70,9 @@ func (e *evolving) play(t *testing.T, s script, at, branch *fleet.Office) {
 				t.Fatalf("group %s: %v", g.name, err)
 			}
 		}
+		if !full() { // else there may be no table yet that they write
+			e.written(t, int64(i+1)*writesOfGroup)
+		}
 		e.equalBy(t, e.maker)
 		if t.Failed() {
 			t.Fatalf("behind group %s, which ends with %s", g.name, g.statements[len(g.statements)-1])
@@ -69,10 +80,12 @@ func (e *evolving) play(t *testing.T, s script, at, branch *fleet.Office) {
 		e.says(t, at, g.notices)
 		t.Logf("group %s: %d statements", g.name, len(g.statements))
 	}
+	e.written(t, int64(len(s.groups))*writesOfGroup)
 	end()
 	e.equalBy(t, e.maker)
-	e.sameEverywhere(t)
-	e.wrote(t, 10)
+	if e.Head().Postgres() || at == e.Head() { // else a MariaDB keeps the indexes that it made for foreign keys when these go, and says so
+		e.sameEverywhere(t)
+	}
 }
 
 // says wants the offices of another engine than one's to say that they do not have these. What a branch does and the head leaves

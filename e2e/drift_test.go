@@ -68,7 +68,8 @@ func drifts(t *testing.T, head, branch *fleet.Office, bin string, want map[strin
 func (e *evolving) sameEverywhere(t *testing.T) {
 	t.Helper()
 	began := time.Now()
-	must(t, e.Head().Exec(within(t, stuck), `CREATE TABLE looked_at (id bigint PRIMARY KEY)`)) // behind a schema change they look again
+	look := fmt.Sprintf(`CREATE TABLE looked_at_%d (id bigint PRIMARY KEY)`, e.marks)
+	must(t, e.Head().Exec(within(t, stuck), look)) // behind a schema change they look again
 	must(t, fleet.Until(within(t, stuck), "no office has other tables than the head", func(ctx context.Context) error {
 		for _, o := range e.Offices[1:] {
 			s, err := o.Status(ctx)
