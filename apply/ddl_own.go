@@ -53,8 +53,9 @@ func (a *Applier) ownSteps(txs []schema.Transaction) (rows []ddlStep, changes []
 				continue
 			}
 			rows = append(rows, ownStepsOf(a.options.Role, tx, j, c)...)
-			// A table that was dropped here and made again is empty, and the head may have kept its rows.
-			if (c.Definition.Rows || c.Definition.Was == nil) && a.options.Role == schema.Branch {
+			// A table that was dropped here and made again is empty, and the head may have kept its rows. One that is to be joined is compared anyway.
+			wants := c.Definition.Rows || c.Definition.Was == nil
+			if wants && a.options.Role == schema.Branch && !a.isJoining(c.Definition.Name()) {
 				changes = append(changes, c.Definition)
 			}
 		}

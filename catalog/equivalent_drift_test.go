@@ -57,6 +57,28 @@ func TestMends(t *testing.T) {
 	}
 }
 
+// A table that a branch made as the head has it is done when the head is told of it.
+func TestCreatedWhereItStems(t *testing.T) {
+	made := changed(orders(schema.Postgres), func(d *schema.Definition) {
+		add(d, define(schema.Postgres, "x", nil, "net inet|null"))
+	})
+	for _, engine := range []schema.Engine{schema.MySQL, schema.MariaDB} {
+		there, err := mirror(engine, made)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Render(Place{Engine: schema.Postgres, Default: "public", Here: made}, schema.Step{Kind: schema.CreateTable, Is: there})
+		if err != nil || !got.Done || got.Conflict != "" {
+			t.Errorf("%s: %+v, %v", engine, got, err)
+		}
+		got, err = Render(Place{Engine: schema.Postgres, Default: "public", Here: changed(made, func(d *schema.Definition) { retype(d, "customer smallint") })},
+			schema.Step{Kind: schema.CreateTable, Is: there})
+		if err != nil || got.Done || got.Conflict == "" {
+			t.Errorf("%s, a narrower column: %+v, %v", engine, got, err)
+		}
+	}
+}
+
 // What was made here is there in the other's words, which say more or less than ours; what somebody changed differs all the same.
 func TestDrift(t *testing.T) {
 	made := changed(orders(schema.MariaDB), func(d *schema.Definition) {

@@ -130,6 +130,10 @@ func (r *rendering) conflict(format string, args ...any) {
 func (r *rendering) createTable() error {
 	if r.Here != nil {
 		differs, err := columnsDiffer(r.Is, r.Here, r.space, false)
+		if len(differs) > 0 && !related(r.Engine, r.Is.Engine) { // it may have been made there as it is here, when the office joined
+			back, _ := columnsDiffer(r.Here, r.Is, "public", false)
+			differs = slices.DeleteFunc(differs, func(line string) bool { return becameThere(line, back, r.Is, r.Here) })
+		}
 		r.out.Conflict = strings.Join(differs, "; ")
 		r.out.Done = len(differs) == 0
 		return err
