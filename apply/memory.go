@@ -37,6 +37,8 @@ type MemoryOptions struct {
 	Now    func() time.Time // the server's clock
 	// OldRows says that the log has whole old rows (REPLICA IDENTITY FULL, binlog_row_image = FULL); else it has their keys.
 	OldRows bool
+	// Random is what gen_random_uuid() and uuid() give.
+	Random func() string
 	// Large columns, by name: a new row in the log lacks those that an update did not change.
 	Large []string
 }
@@ -783,7 +785,7 @@ func (t *MemoryWrite) Insert(ctx context.Context, table schema.TableName, row sc
 		}
 		row = slices.Clone(row)
 		for i := len(row); i < len(into.Columns); i++ {
-			row = append(row, memoryDefault(into.definition, i))
+			row = append(row, memoryDefault(into.definition, i, t.work.db.options.Random))
 		}
 		ok, err := t.work.insert(ctx, into, row)
 		if err == nil && !ok {

@@ -154,26 +154,26 @@ func (w *memoryWork) replace(was *memoryTable, change *schema.DefinitionChange, 
 	if was == nil {
 		return
 	}
-	for key, row := range was.rows {
-		is.rows[key] = from.row(change.Is, row)
+	for _, key := range slices.Sorted(maps.Keys(was.rows)) {
+		is.rows[key] = from.row(change.Is, was.rows[key], w.db.options.Random)
 	}
 	for c, row := range maps.Clone(w.rows) {
 		if c.table != was {
 			continue
 		}
 		delete(w.rows, c)
-		w.rows[memoryCell{is, c.unique, c.key}] = from.row(change.Is, row)
+		w.rows[memoryCell{is, c.unique, c.key}] = from.row(change.Is, row, w.db.options.Random)
 	}
 }
 
 // row is a row of the former table in the changed one.
-func (from memoryColumns) row(is *schema.Definition, row schema.Row) schema.Row {
+func (from memoryColumns) row(is *schema.Definition, row schema.Row, random func() string) schema.Row {
 	if row == nil {
 		return nil
 	}
 	out := make(schema.Row, len(from))
 	for i, at := range from {
-		if out[i] = memoryDefault(is, i); at >= 0 {
+		if out[i] = memoryDefault(is, i, random); at >= 0 {
 			out[i] = row[at]
 		}
 	}
@@ -181,7 +181,10 @@ func (from memoryColumns) row(is *schema.Definition, row schema.Row) schema.Row 
 }
 
 // memoryDefault is what a row gets in a column of which nothing is said.
-func memoryDefault(d *schema.Definition, column int) schema.Value {
+func memoryDefault(d *schema.Definition, column int, random func() string) schema.Value {
+	if d.Details[column].Default.Kind == schema.RandomUUID {
+		return schema.Of(random())
+	}
 	if def := d.Details[column].Default; def.Kind == schema.LiteralValue {
 		return schema.Of(def.Text)
 	}
@@ -344,7 +347,7 @@ func (st *memoryDDL) create() (*schema.Definition, error) {
 }
 
 var (
-	memoryColumn = regexp.MustCompile(`^"([^"]+)" ([a-z ]+?)(?:\((\d+)\))?(?: CHARACTER SET \w+)?(?: COLLATE \w+)?((?: DEFAULT (?:\(?'[^']*'\)?|-?\d+|NULL)| NOT NULL| NULL)*)$`)
+	memoryColumn = regexp.MustCompile(`^"([^"]+)" ([a-z ]+?)(?:\((\d+)\))?(?: CHARACTER SET \w+)?(?: COLLATE \w+)?((?: DEFAULT (?:gen_random_uuid\(\)|\(uuid\(\)\)|\(?'[^']*'\)?|-?\d+|NULL)| NOT NULL| NULL)*)$`)
 	memoryValued = regexp.MustCompile(` DEFAULT (?:\(?'([^']*)'\)?|(-?\d+))`)
 )
 
@@ -365,6 +368,9 @@ func (st *memoryDDL) column(text string) (c schema.Column, detail schema.ColumnD
 		c.Size, _ = strconv.Atoi(found[3])
 	default:
 		return c, detail, memoryRefuses("the database in memory has no type %s", found[2])
+	}
+	if strings.Contains(found[4], "uuid()") {
+		detail.Default = schema.Expression{Kind: schema.RandomUUID}
 	}
 	if def := memoryValued.FindStringSubmatch(found[4]); def != nil {
 		detail.Default = schema.Expression{Kind: schema.LiteralValue, Text: def[1] + def[2]}

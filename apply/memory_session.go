@@ -270,7 +270,7 @@ func (s *memorySession) execute(ctx context.Context, st *step) (int64, error) {
 	case schema.Insert:
 		row := make(schema.Row, len(t.Columns))
 		for i := range row {
-			row[i] = memoryDefault(t.definition, i)
+			row[i] = memoryDefault(t.definition, i, s.db.options.Random)
 		}
 		set(row)
 		ok, err := s.insert(ctx, t, row)

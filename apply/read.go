@@ -28,15 +28,17 @@ const (
 // more says that rows may follow; without it, the table ends here. A table that is not here is ErrNoTable, one without a key a
 // *schema.RejectedError.
 //
-// t is the definition by which the rows were read. It may be up to a minute old (as it is for applying).
+// t is the definition by which the rows were read, or by which from is no key (then there is an error). It may be up to a minute old
+// (as it is for applying).
 func (a *Applier) Stretch(ctx context.Context, table schema.TableName, from schema.Row, limit, bytes int) (t *schema.Table, rows []schema.Row, more bool, err error) {
 	err = a.reading(ctx, table, func(ses session, in *catalog.Table) error {
+		t = in.Table
 		if err := ofThis(in, from); err != nil {
 			return err
 		}
 		asked := min(max(limit, 1), a.about(table, bytes))
 		got, err := ses.fetchStretch(ctx, newStretch(in, catalog.NewReader(in), from != nil, false), from, asked, bytes)
-		t, rows, more = in.Table, got.rows, got.behind || len(got.rows) == asked
+		rows, more = got.rows, got.behind || len(got.rows) == asked
 		a.measure(table, got)
 		return err
 	})
@@ -44,9 +46,11 @@ func (a *Applier) Stretch(ctx context.Context, table schema.TableName, from sche
 }
 
 // ofThis reports that an image is of the table as it was before.
-func ofThis(t *catalog.Table, image schema.Row) error {
-	if image != nil && len(image) != len(t.Columns) {
-		return fmt.Errorf("read on in table %s: a key has %d columns, the table %d: its definition has changed", t.TableName, len(image), len(t.Columns))
+func ofThis(t *catalog.Table, images ...schema.Row) error {
+	for _, image := range images {
+		if image != nil && len(image) != len(t.Columns) {
+			return fmt.Errorf("read on in table %s: a key has %d columns, the table %d: its definition has changed", t.TableName, len(image), len(t.Columns))
+		}
 	}
 	return nil
 }
@@ -55,12 +59,13 @@ func ofThis(t *catalog.Table, image schema.Row) error {
 // of them at most.
 func (a *Applier) Keys(ctx context.Context, table schema.TableName, from schema.Row, limit int) (t *schema.Table, rows []schema.Row, more bool, err error) {
 	err = a.reading(ctx, table, func(ses session, in *catalog.Table) error {
+		t = in.Table
 		if err := ofThis(in, from); err != nil {
 			return err
 		}
 		limit = max(limit, 1)
 		got, err := ses.fetchStretch(ctx, newStretch(in, catalog.NewKeyReader(in), from != nil, false), from, limit, allBytes)
-		t, rows, more = in.Table, got.rows, len(got.rows) == limit
+		rows, more = got.rows, len(got.rows) == limit
 		return err
 	})
 	return t, rows, more, err
@@ -77,6 +82,9 @@ func (a *Applier) Keys(ctx context.Context, table schema.TableName, from schema.
 func (a *Applier) Find(ctx context.Context, table schema.TableName, keys []schema.Row) (t *schema.Table, rows []schema.Row, err error) {
 	err = a.reading(ctx, table, func(ses session, in *catalog.Table) error {
 		t = in.Table
+		if err := ofThis(in, keys...); err != nil {
+			return err
+		}
 		rows, err = ses.fetch(ctx, in, keys, false)
 		return err
 	})

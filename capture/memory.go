@@ -106,6 +106,7 @@ func (s *memorySource) define(c *schema.DefinitionChange) {
 	if table == nil {
 		table = change.Was
 	}
+	change.Rows = schema.ChangesRows(change.Was, change.Is, change.Statement)
 	s.add(schema.Change{Table: table.Table, Op: schema.Define, Definition: &change})
 }
 

@@ -158,3 +158,27 @@ func TestOrdersAreTakenUp(t *testing.T) {
 		t.Error("what is no order is taken up")
 	}
 }
+
+// widened is an office whose table has got a column since.
+type widened struct{ office }
+
+func (w *widened) Find(_ context.Context, _ schema.TableName, keys []schema.Row) (*schema.Table, []schema.Row, error) {
+	t := *seat
+	t.Columns = append(slices.Clone(seat.Columns), schema.Column{Name: "more", Kind: schema.KindText, Nullable: true})
+	return schema.NewTable(t), nil, errors.New("keys of another width")
+}
+
+// A table that is changed under a pass is no reason to fail: the pass begins again.
+func TestTableIsChangedUnderAPass(t *testing.T) {
+	branch, head := disputed()
+	answer := answered(t, head, "5")
+	changes, err := answer.Changes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := (&Client{cfg: Config{Now: time.Now}, db: &widened{*branch}}).pass(seat.TableName, purpose{take: true}, &progress{})
+	p.own = seat
+	if err := p.decide(t.Context(), schema.Position{}, answer, changes, map[string]bool{}); !errors.Is(err, errChanged) || !ofTable(err) {
+		t.Fatal(err)
+	}
+}

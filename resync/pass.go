@@ -86,8 +86,40 @@ const (
 	slack = 64
 )
 
-// run makes the pass. Errors that wrap errOfTable, errRefused or are *schema.RejectedError concern this table alone.
+// errChanged says that the table here is not any more as it was when the pass began.
+var errChanged = fmt.Errorf("%w: it was changed meanwhile", errOfTable)
+
+// run makes the pass. Errors that wrap errOfTable, errRefused or are *schema.RejectedError concern this table alone. When the table is
+// changed meanwhile, it begins again; of a join, it goes on.
 func (p *pass) run(ctx context.Context) error {
+	for wait := lookLater; ; wait = min(2*wait, lookLaterMost) {
+		err := p.attempt(ctx)
+		if !errors.Is(err, errChanged) {
+			return err
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+		p.theirs, p.hasher, p.from, p.undecided = nil, nil, nil, 0
+		if p.why.save {
+			continue
+		}
+		p.note("", func(r *schema.TableReport) {
+			p.state.durable = durable{Table: p.state.Table, Total: p.state.Total}
+			r.Rows, r.Equal, r.Different, r.MissingHere, r.MissingThere, r.Disputed, r.InFlight, r.Keys, r.KeysLeftOut = 0, 0, 0, 0, 0, 0, 0, nil, 0
+		})
+	}
+}
+
+// current wants rows that were read by the definition that the pass goes by. err is what reading them gave.
+func (p *pass) current(t *schema.Table, err error) error {
+	if t != nil && t != p.own && t.Fingerprint() != p.own.Fingerprint() {
+		return errChanged
+	}
+	return err
+}
+
+func (p *pass) attempt(ctx context.Context) error {
 	var err error
 	if p.own, err = p.c.db.Definition(ctx, p.table); err != nil {
 		return err
@@ -396,8 +428,8 @@ func (p *pass) ownKey(c *schema.Change) (schema.Row, error) {
 // lookup reads own rows of keys. They are most likely those that follow the last ones in our order, too: reading them in one go
 // is much cheaper than looking up each.
 func (p *pass) lookup(ctx context.Context, keys []schema.Row) ([]schema.Row, error) {
-	_, near, _, err := p.c.db.Stretch(ctx, p.table, p.from, len(keys)+slack, 2*chunkBytes)
-	if err != nil {
+	t, near, _, err := p.c.db.Stretch(ctx, p.table, p.from, len(keys)+slack, 2*chunkBytes)
+	if err := p.current(t, err); err != nil {
 		return nil, err
 	}
 	at := make(map[schema.RowID]int, len(near))
@@ -458,8 +490,8 @@ func (p *pass) find(ctx context.Context, keys, ours []schema.Row, missed []int) 
 		for i, n := range batch {
 			some[i] = keys[n]
 		}
-		_, found, err := p.c.db.Find(ctx, p.table, some)
-		if err != nil {
+		t, found, err := p.c.db.Find(ctx, p.table, some)
+		if err := p.current(t, err); err != nil {
 			return err
 		}
 		for i, n := range batch {
@@ -550,14 +582,15 @@ const scanRows = 5000
 func (p *pass) unknown(ctx context.Context, known []schema.RowID, k, shares int) error {
 	var from schema.Row
 	for more := true; more; {
+		var t *schema.Table
 		var rows []schema.Row
 		var err error
 		if p.where == nil {
-			_, rows, more, err = p.c.db.Keys(ctx, p.table, from, scanRows)
+			t, rows, more, err = p.c.db.Keys(ctx, p.table, from, scanRows)
 		} else {
-			_, rows, more, err = p.c.db.Stretch(ctx, p.table, from, chunkRows, chunkBytes)
+			t, rows, more, err = p.c.db.Stretch(ctx, p.table, from, chunkRows, chunkBytes)
 		}
-		if err != nil {
+		if err = p.current(t, err); err != nil {
 			return err
 		}
 		if len(rows) > 0 {

@@ -264,10 +264,14 @@ func (s *Server) stretches(ctx context.Context, v *serving, t *schema.Table, whe
 		if err != nil {
 			return err
 		}
-		t, rows, more, err := s.source.Stretch(ctx, v.fetch.Table, from, chunkRows, most)
+		now, rows, more, err := s.source.Stretch(ctx, v.fetch.Table, from, chunkRows, most)
+		if err == nil && from != nil {
+			err = unchanged(t, now)
+		}
 		if err != nil {
 			return err
 		}
+		t = now
 		a := &answer{table: v.fetch.Table, settled: settled, chunk: schema.Chunk{Part: part, Done: !more}}
 		if len(rows) > 0 {
 			from = rows[len(rows)-1]
@@ -286,6 +290,14 @@ func (s *Server) stretches(ctx context.Context, v *serving, t *schema.Table, whe
 			return err
 		}
 	}
+}
+
+// unchanged wants a table to be what it was when keys of it were read. What fails is asked for again.
+func unchanged(was, now *schema.Table) error {
+	if was != now && was.Fingerprint() != now.Fingerprint() {
+		return fmt.Errorf("table %s was changed while it was read", now.TableName)
+	}
+	return nil
 }
 
 // keysBatch is how many rows of keys are read at once, at most. The first are fewer, which tells how large they are.
@@ -310,7 +322,10 @@ func (s *Server) keys(ctx context.Context, v *serving, t *schema.Table) error {
 		if err != nil {
 			return err
 		}
-		t, rows, err := s.source.Find(ctx, v.fetch.Table, keys)
+		now, rows, err := s.source.Find(ctx, v.fetch.Table, keys)
+		if err == nil {
+			err = unchanged(t, now)
+		}
 		if err != nil {
 			return err
 		}

@@ -30,6 +30,8 @@ type schemaPlan struct {
 	most  int
 	heads bool // the head alone makes them
 	kinds []string
+	// random: some columns that are added have another value in each row.
+	random bool
 }
 
 // schemaFaults are what may befall such a company.
@@ -49,6 +51,11 @@ func (p *plan) defines(seed uint64) {
 		if p.faultRate > 0 && r.IntN(2) == 0 {
 			p.faults = append(p.faults, f)
 		}
+	}
+	if p.schema.random = r.IntN(3) == 0 && p.schema.heads && !p.unique; p.schema.random {
+		p.schema.kinds = append(slices.Clone(allKinds), "add random", "add random", "add random")
+		// An update from before such a column lacks its value, and so cannot bring back a row that was deleted, however late it is.
+		p.deletes, p.moves = false, false
 	}
 }
 
@@ -125,6 +132,8 @@ func (d *definer) statement(o *office, kind string) string {
 	switch kind {
 	case "add":
 		return alter + "ADD COLUMN " + quote(d.name(o, "x")) + " " + d.typ(o, 20) + pick(d.r, "", fmt.Sprintf(" DEFAULT '%d'", d.names))
+	case "add random":
+		return alter + "ADD COLUMN " + quote(d.name(o, "x")) + " " + long(o) + " DEFAULT " + random(o)
 	case "drop":
 		if column != nil {
 			return alter + "DROP COLUMN " + quote(column.Name)
@@ -171,6 +180,8 @@ func (d *definer) widen(o *office, is *schema.Definition, c *schema.Column) stri
 	}
 	if x := is.Detail(c.Name).Default; x.Kind == schema.LiteralValue {
 		def = " DEFAULT '" + x.Text + "'"
+	} else if x.Kind == schema.RandomUUID {
+		def = " DEFAULT " + random(o)
 	}
 	return "ALTER TABLE " + quoted(is.TableName) + " MODIFY COLUMN " + quote(c.Name) + " " + typ + def
 }
@@ -206,6 +217,10 @@ func varchar(o *office) string {
 }
 
 func long(o *office) string { return map[bool]string{true: "text", false: "longtext"}[o.postgres()] }
+
+func random(o *office) string {
+	return map[bool]string{true: "gen_random_uuid()", false: "(uuid())"}[o.postgres()]
+}
 
 func quote(name string) string { return `"` + name + `"` }
 

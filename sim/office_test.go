@@ -61,7 +61,9 @@ func (w *world) newOffice(i int) *office {
 		o.role = schema.Head
 	}
 	o.queue = newQueue(w.seed, i, w.plan)
+	var values atomic.Int64
 	o.db = apply.NewMemory(apply.MemoryOptions{
+		Random: func() string { return fmt.Sprintf("random %d of %s", values.Add(1), o.name) },
 		Engine: w.plan.engines[i], Tables: tables(w.plan.engines[i], w.plan.unique, w.plan.filled), Now: o.now, OldRows: w.plan.oldRows, Large: w.plan.large,
 	})
 	o.disk.SyncLies(schema.Planted(schema.ConfirmedBeforeDurable))
@@ -192,6 +194,7 @@ func (l *life) open() error {
 	options := apply.Options{Office: o.name, Role: o.role, Receive: o.receives, Now: o.now}
 	if o.role == schema.Branch {
 		options.Hold, options.Passed = l.clocks, l.clocks.Passed
+		options.Ordered = func(name string, r schema.RowsOrder) { l.client.Ordered(name, r) }
 	} else {
 		options.Clocks, options.Written = l.clocks, o.sends
 		options.Policy = func(t schema.TableName) schema.Policy { return o.w.plan.policy }
@@ -494,6 +497,8 @@ func (o *office) missing() string {
 		return "rows are owed"
 	case l.client != nil && l.client.Progress() != nil:
 		return "it joins"
+	case l.client != nil && l.client.Ordering() != "":
+		return "it compares table " + l.client.Ordering()
 	}
 	status, _ := l.peers.Status()
 	for _, s := range status {
