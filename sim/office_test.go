@@ -633,12 +633,6 @@ func (o outbox) Pressed() bool {
 
 func (o outbox) SetPublished(seq uint64) { _ = o.Journal.SetPublished(seq) }
 
-func (o *office) membership() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.members)
-}
-
 // number reads a whole number that this program wrote.
 func number(v schema.Value) uint64 {
 	n, _ := strconv.ParseUint(v.Text(), 10, 64)

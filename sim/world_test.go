@@ -182,6 +182,16 @@ func (w *world) did(format string, args ...any) {
 	w.events = append(w.events, time.Now().UTC().Format("04:05.000 ")+fmt.Sprintf(format, args...))
 }
 
+// known is how many branches have noted where in the head's stream they begin; the head notes them before.
+func (w *world) known() (n int) {
+	for _, o := range w.offices {
+		if o != w.head() && !o.progress(w.head().name).IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
 // run is the whole life of the company; its error is what a validator says.
 func (w *world) run() (err error) {
 	first := w.plan.branches
@@ -193,7 +203,7 @@ func (w *world) run() (err error) {
 		}
 	}
 	defer w.stop()
-	for (w.plan.budget < 64<<10 || w.plan.writes > 60 || w.plan.schema.rate > 0) && w.head().membership() < first {
+	for (w.plan.budget < 64<<10 || w.plan.writes > 60 || w.plan.schema.rate > 0) && w.known() < first {
 		w.turn() // whoever comes when the journal has begun to let go does not have what went before
 	}
 	for w.wanted() {
