@@ -302,16 +302,28 @@ func (d *mysqlDecoder) truncate(own schema.TableName) error {
 	if !d.sent(own.Schema, name) {
 		return nil
 	}
-	hint, err := d.hint(own.Schema, own.Name)
+	table, err := d.truncatable(own)
 	if err != nil {
 		return err
 	}
-	if hint == nil || len(hint.Key) == 0 || !d.wants() || d.passing(name) && d.mode != anotherOrigins {
+	if table == nil || len(table.Key) == 0 || !d.wants() || d.passing(name) && d.mode != anotherOrigins {
 		return nil // gone since, or never captured
 	}
 	d.group.row = true
-	d.add(schema.Change{Table: hint.Table, Op: schema.Truncate})
+	d.add(schema.Change{Table: table, Op: schema.Truncate})
 	return nil
+}
+
+// truncatable is a table as it was when it was emptied, or as it is now where nobody knows that; nil: there is none.
+func (d *mysqlDecoder) truncatable(own schema.TableName) (*schema.Table, error) {
+	if d.ddl != nil && d.ddl.known[own] != nil { // it may have been renamed or dropped since, and be another one
+		return d.ddl.known[own].Table, nil
+	}
+	hint, err := d.hint(own.Schema, own.Name)
+	if hint == nil || err != nil {
+		return nil, err
+	}
+	return hint.Table, nil
 }
 
 // sent reports whether a table's changes are to be sent, if it has a key.
