@@ -151,9 +151,28 @@ func (w *writer) against(st *step, row schema.RowID) (seq uint64, v version, err
 	if st.change.Restored {
 		origin = ""
 	}
-	v.origin, v.stamp = "", schema.Stamp{}
-	seq, v.origin, v.stamp, err = w.stream.applier.options.Clocks.Against(st.plan.target.TableName, row, origin)
-	return seq, v, err
+	clocks := w.stream.applier.options.Clocks
+	if seq, v.origin, v.stamp, err = clocks.Against(st.plan.target.TableName, row, origin); err != nil || len(st.plan.formers) == 0 {
+		return seq, v, err
+	}
+	i := slices.Index(st.touched(), row)
+	for _, name := range st.plan.formers { // what the row is known by from before its table had this name
+		if i < 0 {
+			break
+		}
+		former, err := st.plan.rowIDAs(name, st.keys[i])
+		if err != nil {
+			return 0, v, err
+		}
+		last, by, stamp, err := clocks.Against(name, former, origin)
+		if err != nil {
+			return 0, v, err
+		}
+		if last > seq {
+			seq, v = last, version{origin: by, stamp: stamp}
+		}
+	}
+	return seq, v, nil
 }
 
 // seen is the last seq of the head's that the change's office had applied before it.
@@ -168,7 +187,11 @@ func (w *writer) seen(tx *schema.Transaction) uint64 {
 func (w *writer) meets(st *step) (met bool, by version, err error) {
 	seen := w.seen(st.tx)
 	if st.change.Op == schema.Truncate {
-		return w.stream.applier.options.Clocks.TableAgainst(st.plan.target.TableName, st.tx.Origin) > seen || len(w.decided) > 0, by, nil
+		met = w.stream.applier.options.Clocks.TableAgainst(st.plan.target.TableName, st.tx.Origin) > seen || len(w.decided) > 0
+		for _, name := range st.plan.formers {
+			met = met || w.stream.applier.options.Clocks.TableAgainst(name, st.tx.Origin) > seen
+		}
+		return met, by, nil
 	}
 	for _, row := range st.touched() {
 		seq, v, err := w.against(st, row)

@@ -288,6 +288,19 @@ func (p *past) table(name schema.TableName) (now schema.TableName, gone bool) {
 	return name, p.dropped[name]
 }
 
+// formers are the names that a table had before.
+func (p *past) formers(table schema.TableName) (names []schema.TableName) {
+	if p == nil {
+		return nil
+	}
+	for was := range p.renamed {
+		if now, gone := p.table(was); now == table && !gone {
+			names = append(names, was)
+		}
+	}
+	return names
+}
+
 // column is the same for a column of a table, by the table's name now.
 func (p *past) column(table schema.TableName, name string) (now string, gone bool) {
 	if p == nil || p.tables[table] == nil {

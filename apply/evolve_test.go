@@ -382,3 +382,20 @@ func TestRowsMeetWhatWasChangedHere(t *testing.T) {
 		w.want("SELECT * FROM item ORDER BY id", "1 x\n2 b")
 	})
 }
+
+// A row is known to the clocks by its table's former name, too: a change that was under way while the table was renamed meets what
+// others had done to the row before.
+func TestRenamedRowsAreTheSame(t *testing.T) {
+	eachHead(t, func(h *headOffice) {
+		h.options.DDL = DDL{Apply: ApplyAll}
+		h.restart()
+		h.clean("INSERT INTO item VALUES (1, 'hq', 8)")
+		was, now := is("item", item.Columns...), is("thing", item.Columns...)
+		h.apply(h.tx(north, 5, 300, became(was, now)))
+		h.clocks.touched(hq, 10, 500, false, "1")
+		h.apply(h.tx(south, 5, 400, full(asItWas, "1", "south", "7")))
+		h.want("SELECT id, name, stock FROM thing", "1 hq 8")
+		h.wantLog("id=1 update/update latest local decided: {1,hq,8} of hq 500.1 and {1,a,10} to {1,south,7} of south 400.2: {1,hq,8}")
+		h.exec("ALTER TABLE thing RENAME TO item")
+	})
+}

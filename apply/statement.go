@@ -85,7 +85,8 @@ type plan struct {
 	source  *schema.Table
 	target  *catalog.Table
 	engine  schema.Engine
-	columns []mapping // one for each source column
+	columns []mapping          // one for each source column
+	formers []schema.TableName // what the target was called before
 	forms   map[string]*form
 	shape   []byte // scratch
 	sameKey bool   // the table here is keyed by the very columns that identify a row there
@@ -143,6 +144,7 @@ func newPlanSince(source *schema.Table, target *catalog.Table, engine schema.Eng
 		}
 		p.columns = append(p.columns, m)
 	}
+	p.formers = past.formers(target.TableName)
 	p.complete(past)
 	return p, p.checkKey()
 }
@@ -594,6 +596,11 @@ func (p *plan) identify(c *schema.Change, st *step) error {
 }
 
 func (p *plan) rowID(image schema.Row) (schema.RowID, error) {
+	return p.rowIDAs(p.target.TableName, image)
+}
+
+// rowIDAs is the number of the row while its table was called so.
+func (p *plan) rowIDAs(table schema.TableName, image schema.Row) (schema.RowID, error) {
 	var room [8]schema.Value
 	key := room[:0]
 	for _, to := range p.target.KeyByName() {
@@ -606,7 +613,7 @@ func (p *plan) rowID(image schema.Row) (schema.RowID, error) {
 			return schema.RowID{}, err
 		}
 	}
-	return schema.RowIDOf(p.target.TableName, key), nil
+	return schema.RowIDOf(table, key), nil
 }
 
 // image is an image of the source in the columns of the table here. Columns that only one side has are Unchanged.
