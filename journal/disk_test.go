@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -159,7 +158,7 @@ func (d *disk) image(t testing.TB, dir string, keep int, lost bool) string {
 			continue
 		}
 		content, err := os.ReadFile(filepath.Join(dir, n.Name()))
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, os.ErrNotExist) {
 			continue // removed since it was listed
 		}
 		if err != nil {
