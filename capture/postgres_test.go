@@ -421,6 +421,9 @@ func TestPostgresHeld(t *testing.T) {
 	}
 	release()
 	release, lost, err := o.Hold(t.Context())
+	for until := time.Now().Add(stuck); errors.Is(err, schema.ErrHeld) && time.Now().Before(until); { // the server has yet to notice
+		release, lost, err = o.Hold(t.Context())
+	}
 	if err != nil {
 		t.Fatalf("the lock was not released: %v", err)
 	}
